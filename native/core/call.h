@@ -1,0 +1,42 @@
+// What a kernel is handed beside its arguments: workspace, threads (CPU), stream (CUDA).
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace foretoken {
+
+// The thread pool as per-level code sees it: plain function pointers.
+// `run` calls body(context, task, worker) once for every task in [0, tasks), from `threads` workers, and returns when
+// all are done. Which worker runs a task is left open, so results must depend on the task alone.
+struct Parallel {
+  int threads = 1;
+  void (*run)(const Parallel&, int64_t tasks, void (*body)(void* context, int64_t task, int worker),
+              void* context) = nullptr;
+};
+
+struct Call {
+  const Parallel* parallel = nullptr;
+  void* stream = nullptr;
+  void* workspace = nullptr;  // 64-byte aligned, contents undefined
+  size_t workspace_bytes = 0;
+};
+
+// What a workspace query may depend on beside the arguments.
+struct Machine {
+  int threads = 1;
+};
+
+// body(task, worker) for every task in [0, tasks).
+template <class Body>
+static inline void parallel_for(const Call& call, int64_t tasks, Body body) {
+  if (tasks <= 0) return;
+  if (tasks == 1 || !call.parallel || call.parallel->threads == 1) {
+    for (int64_t task = 0; task < tasks; task++) body(task, 0);
+    return;
+  }
+  call.parallel->run(
+      *call.parallel, tasks,
+      [](void* context, int64_t task, int worker) { (*static_cast<Body*>(context))(task, worker); }, &body);
+}
+
+}  // namespace foretoken
