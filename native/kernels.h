@@ -34,6 +34,8 @@ struct Kernels {
   Slot<In /*a*/, In /*b*/, Out /*y*/> add;
   // y = alpha·x. y may be x.
   Slot<In /*x*/, double /*alpha*/, Out /*y*/> scale;
+  // y = a·b, b of a's shape or one element. y may be a or b. a, b, y: float or f32 each.
+  Slot<In /*a*/, In /*b*/, Out /*y*/> multiply;
   // y += alpha·x. y: f32 or float; x: float or f32. Summing gradients.
   Slot<In /*x*/, double /*alpha*/, InOut /*y*/> accumulate;
   // y[i] = mean + std·normal(Philox(seed, stream, i)) (Salmon et al. 2011, Box–Muller). Same bits on every device.
@@ -116,6 +118,9 @@ struct Kernels {
        In /*upstream*/, InOut /*dhidden?*/, InOut /*dweight?*/, InOut /*dbias?*/, bool /*accumulate_dhidden*/,
        bool /*accumulate_dweight*/>
       linear_cross_entropy_backward;
+  // share[r] = row_weight?[r] where targets (1,R) i32 are ≥ 0, else 0; with mean divided by the sum of all shares (1 when
+  // that is 0). total[0] = Σ share·loss in row order. loss, row_weight, share (R), total (1): f32 (f64 in the oracle).
+  Slot<In /*loss*/, In /*targets*/, In /*row_weight?*/, bool /*mean*/, Out /*total*/, Out /*share*/> reduce_loss;
   // Both in one pass, for training: gradients of scale[0]·Σ_r row_weight?[r]·loss[r] (row_weight (R) f32; loss itself is
   // unweighted). scale (1) f32 in a device buffer: λ_head / number of valid targets of the optimizer step.
   // dhidden may be hidden. Six products' worth of arithmetic or eight, whichever is faster for the shape and level.
@@ -159,6 +164,7 @@ struct Kernels {
   X(cast, "x", "y")                                                                                                   \
   X(add, "a", "b", "y")                                                                                               \
   X(scale, "x", "alpha", "y")                                                                                         \
+  X(multiply, "a", "b", "y")                                                                                          \
   X(accumulate, "x", "alpha", "y")                                                                                    \
   X(random_normal, "y", "mean", "std", "seed", "stream")                                                              \
   X(gather_rows, "x", "index", "y")                                                                                   \
@@ -184,6 +190,7 @@ struct Kernels {
   X(linear_cross_entropy_backward, "hidden", "weight", "bias?", "targets", "limit?", "shift", "labelSmoothing",       \
     "zLoss", "logitScale", "softcap", "lse", "upstream", "dhidden?", "dweight?", "dbias?", "accumulateDhidden",       \
     "accumulateDweight")                                                                                              \
+  X(reduce_loss, "loss", "targets", "rowWeight?", "mean", "total", "share")                                           \
   X(linear_cross_entropy_train, "hidden", "weight", "bias?", "targets", "limit?", "shift", "labelSmoothing", "zLoss", \
     "logitScale", "softcap", "scale", "rowWeight?", "loss", "argmax?", "dhidden", "dweight", "dbias?",                \
     "accumulateDhidden", "accumulateDweight")                                                                         \

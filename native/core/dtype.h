@@ -5,11 +5,11 @@
 namespace foretoken {
 
 // X(enumerator, C++ type, bytes per element)
-#define FORETOKEN_DTYPES(X) \
-  X(f32, float, 4)          \
+#define FORETOKEN_DTYPES(X)     \
+  X(f32, float, 4)              \
   X(bf16, ::foretoken::bf16, 2) \
-  X(f64, double, 8)         \
-  X(i32, int32_t, 4)        \
+  X(f64, double, 8)             \
+  X(i32, int32_t, 4)            \
   X(u8, uint8_t, 1)
 
 // bfloat16: the upper half of an IEEE float. Arithmetic happens in float.

@@ -1,10 +1,13 @@
 // Level detection and choice. Baseline code: runs on any machine.
 #include "backend.h"
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <mutex>
 
+#include "../core/backends.h"
+#include "../core/env.h"
 #include "table.h"
 
 #if defined(__x86_64__)
@@ -60,40 +63,63 @@ const Processor& processor() {
 
 std::vector<std::string> usable_levels() {
   std::vector<std::string> levels = {"generic"};
+#if defined(FORETOKEN_ALL_LEVELS)
   if (processor().avx2) levels.push_back("avx2");
   if (processor().avx512) levels.push_back("avx512");
   if (processor().avx512bf16) levels.push_back("avx512bf16");
   if (processor().amx) levels.push_back("amx");
+#endif
   return levels;
 }
 
-// The table of vendor and flags. Intel's vdpbf16ps runs at half the rate of its fp32 FMA (measured: 186 against
-// 350 GFLOP/s on two threads), so Intel goes to AMX or stays at avx512; AMD's runs at nearly twice (920 against 502).
-std::string default_level() {
-  const Processor& p = processor();
-  if (p.amx) return "amx";
-  if (p.avx512bf16 && p.vendor == "AuthenticAMD") return "avx512bf16";
-  if (p.avx512) return "avx512";
-  if (p.avx2) return "avx2";
-  return "generic";
+// Which level a vendor gets, best first: the first that is recorded and usable. A level is recorded for a vendor once
+// the whole test suite has passed with it there; until then it is taken only when asked for.
+// Intel's vdpbf16ps runs at half the rate of its fp32 FMA (measured: 186 against 350 GFLOP/s on two threads), so Intel
+// goes to AMX or stays at avx512; AMD's runs at nearly twice (920 against 502).
+struct Preference {
+  const char* vendor;  // nullptr: any
+  const char* level;
+  bool recorded;
+  const char* reason;
+};
+constexpr Preference kPreferences[] = {
+    {"GenuineIntel", "amx", true, "AMX tiles multiply bf16 fastest here"},
+    {"AuthenticAMD", "avx512bf16", false, "AMD's AVX-512 bf16 products run at twice its fp32 rate"},
+    {nullptr, "avx512", true, "AVX-512; bf16 products are widened to fp32"},
+    {nullptr, "avx2", true, "AVX2 and FMA, no AVX-512"},
+    {nullptr, "generic", true, "no AVX2: the portable kernels"},
+    {"GenuineIntel", "avx512bf16", true, "this vendor's fp32 FMA is faster than its bf16 product"},
+};
+
+static bool applies(const Preference& preference, const std::string& vendor) {
+  return !preference.vendor || vendor == preference.vendor;
 }
 
-std::string level_reason() {
-  const Processor& p = processor();
-  if (p.amx) return "AMX tiles multiply bf16 fastest here";
-  if (p.avx512bf16 && p.vendor == "AuthenticAMD") return "AMD's AVX-512 bf16 products run at twice its fp32 rate";
-  if (p.avx512bf16) return "without AMX, this vendor's fp32 FMA is faster than its bf16 product";
-  if (p.avx512) return "AVX-512 without bf16 products";
-  if (p.avx2) return "AVX2 and FMA, no AVX-512";
-  return "no AVX2: the portable kernels";
+static bool contains(const std::vector<std::string>& levels, const std::string& level) {
+  return std::find(levels.begin(), levels.end(), level) != levels.end();
 }
+
+bool recorded(const std::string& level) {
+  for (const Preference& preference : kPreferences)
+    if (level == preference.level && applies(preference, processor().vendor)) return preference.recorded;
+  return false;
+}
+
+static const Preference& choice() {
+  const std::vector<std::string> usable = usable_levels();
+  for (const Preference& preference : kPreferences)
+    if (preference.recorded && applies(preference, processor().vendor) && contains(usable, preference.level))
+      return preference;
+  __builtin_unreachable();  // generic is recorded for every vendor and always usable
+}
+
+std::string default_level() { return choice().level; }
+std::string level_reason() { return choice().reason; }
 
 const Backend* backend(const std::string& level) {
   static std::mutex lock;
   static std::map<std::string, Backend> backends;
-  bool usable = false;
-  for (const std::string& candidate : usable_levels()) usable = usable || candidate == level;
-  if (!usable) return nullptr;
+  if (!contains(usable_levels(), level)) return nullptr;
   std::lock_guard<std::mutex> guard(lock);
   auto [entry, fresh] = backends.try_emplace(level);
   if (fresh) {
@@ -107,7 +133,7 @@ const Backend* backend(const std::string& level) {
     made.packed_weight_bytes = &name::packed_weight_bytes; \
   }
     X(generic)
-#if defined(__x86_64__)
+#if defined(FORETOKEN_ALL_LEVELS)
     FORETOKEN_X86_LEVELS(X)
 #endif
 #undef X
@@ -116,3 +142,34 @@ const Backend* backend(const std::string& level) {
 }
 
 }  // namespace foretoken::cpu
+
+namespace foretoken {
+
+ProcessorInfo processor_info() {
+  ProcessorInfo info{.vendor = cpu::processor().vendor,
+                     .model = cpu::processor().model.c_str(),  // cut at the padding
+                     .levels = cpu::usable_levels(),
+                     .unrecorded = {},
+                     .default_level = cpu::default_level(),
+                     .reason = cpu::level_reason()};
+  for (const std::string& level : info.levels)
+    if (!cpu::recorded(level)) info.unrecorded.push_back(level);
+  return info;
+}
+
+const Backend* find_cpu_backend(const std::string& level, Failure& failure) {
+  const std::string forced = env::simd();
+  const std::string wanted = !level.empty() ? level : !forced.empty() ? forced : cpu::default_level();
+  if (const Backend* found = cpu::backend(wanted)) return found;
+  std::string usable;
+  for (const std::string& candidate : cpu::usable_levels()) usable += (usable.empty() ? "" : ", ") + candidate;
+  failure = {.code = "NO_DEVICE",
+             .op = "openDevice",
+             .argument = level.empty() ? "FORETOKEN_SIMD" : "simd",
+             .text = "this processor or build has no such SIMD level",
+             .wanted = "one of " + usable,
+             .got = wanted};
+  return nullptr;
+}
+
+}  // namespace foretoken

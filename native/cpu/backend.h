@@ -17,6 +17,9 @@ const Processor& processor();
 // Levels that this processor can run, slowest first; "generic" is always there.
 std::vector<std::string> usable_levels();
 
+// Whether a full test pass at this level is recorded for this processor's vendor; without it the level is opt-in.
+bool recorded(const std::string& level);
+
 // The level chosen by vendor and flags, never by a timing.
 std::string default_level();
 // Why, in one sentence a person can read.

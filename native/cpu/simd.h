@@ -1,22 +1,22 @@
 // The vector types of a SIMD level: `Vec` is kWidth floats. Everything is static: see level.h.
 // Storage is float or bf16, arithmetic is always float. Tails go through load_n/store_n.
 #pragma once
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // of GCC 12's own _mm512_undefined_ps (bug 105593)
+#endif
 #include <immintrin.h>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
+#include "../core/bf16.h"
 #include "level.h"
 
 namespace FORETOKEN_LEVEL_NAMESPACE {
 
-static inline float to_float(bf16 x) { return __builtin_bit_cast(float, static_cast<uint32_t>(x.bits) << 16); }
-static inline float to_float(float x) { return x; }
-// Round to nearest even; NaN stays NaN.
-static inline bf16 to_bf16(float x) {
-  uint32_t bits = __builtin_bit_cast(uint32_t, x);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return {static_cast<uint16_t>((bits >> 16) | 0x40)};
-  return {static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};
-}
-static inline void store_scalar(float* p, float x) { *p = x; }
-static inline void store_scalar(bf16* p, float x) { *p = to_bf16(x); }
+constexpr float kLeastExponent = -87.3365402f;    // eˣ is the least normal float
+constexpr float kGreatestExponent = 88.7228394f;  // eˣ is the greatest float
 
 #if defined(__AVX512F__)
 
@@ -56,9 +56,27 @@ static inline Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
 static inline Vec min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
 static inline Vec sqrt(Vec a) { return _mm512_sqrt_ps(a); }
 static inline Vec round(Vec a) { return _mm512_roundscale_ps(a, 8); }
-static inline Vec scale_by_power_of_two(Vec a, Vec n) { return _mm512_scalef_ps(a, n); }
+// p·2ⁿ, the last step of exp: 0 where x is below −87.33, inf where the product overflows.
+static inline Vec finish_exp(Vec x, Vec p, Vec n) {
+  __mmask16 kept = _mm512_cmp_ps_mask(x, _mm512_set1_ps(kLeastExponent), _CMP_NLT_UQ);  // NaN is kept
+  return _mm512_maskz_scalef_ps(kept, p, n);
+}
 // The first n lanes of a, the rest from b.
 static inline Vec select_n(Vec a, Vec b, int64_t n) { return _mm512_mask_blend_ps(tail_mask(n), b, a); }
+
+// kWidth sums in double.
+struct DoubleSums {
+  __m512d low, high;
+};
+static inline DoubleSums zero_doubles() { return {_mm512_setzero_pd(), _mm512_setzero_pd()}; }
+static inline DoubleSums add_squares(DoubleSums sums, Vec x) {
+  __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(x)), high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1));
+  return {_mm512_fmadd_pd(low, low, sums.low), _mm512_fmadd_pd(high, high, sums.high)};
+}
+static inline void store(double* p, DoubleSums sums) {
+  _mm512_storeu_pd(p, sums.low);
+  _mm512_storeu_pd(p + 8, sums.high);
+}
 
 #else
 
@@ -108,15 +126,29 @@ static inline Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
 static inline Vec min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
 static inline Vec sqrt(Vec a) { return _mm256_sqrt_ps(a); }
 static inline Vec round(Vec a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-// a·2ⁿ for integral n; n below −126 gives 0 (all that exp needs).
-static inline Vec scale_by_power_of_two(Vec a, Vec n) {
-  __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-  __m256i positive = _mm256_cmpgt_epi32(exponent, _mm256_setzero_si256());
-  __m256 power = _mm256_castsi256_ps(_mm256_and_si256(_mm256_slli_epi32(exponent, 23), positive));
-  return _mm256_mul_ps(a, power);
+static inline Vec finish_exp(Vec x, Vec p, Vec n) {
+  // n goes straight onto the exponent bits: 2ⁿ itself would overflow before p·2ⁿ does.
+  __m256i bits = _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23));
+  __m256 infinite = _mm256_cmp_ps(x, _mm256_set1_ps(kGreatestExponent), _CMP_GT_OQ);
+  __m256 kept = _mm256_cmp_ps(x, _mm256_set1_ps(kLeastExponent), _CMP_NLT_UQ);
+  __m256 y = _mm256_blendv_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(__builtin_inff()), infinite);
+  return _mm256_and_ps(y, kept);
 }
 static inline Vec select_n(Vec a, Vec b, int64_t n) {
   return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(tail_mask(n)));
+}
+
+struct DoubleSums {
+  __m256d low, high;
+};
+static inline DoubleSums zero_doubles() { return {_mm256_setzero_pd(), _mm256_setzero_pd()}; }
+static inline DoubleSums add_squares(DoubleSums sums, Vec x) {
+  __m256d low = _mm256_cvtps_pd(_mm256_castps256_ps128(x)), high = _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1));
+  return {_mm256_fmadd_pd(low, low, sums.low), _mm256_fmadd_pd(high, high, sums.high)};
+}
+static inline void store(double* p, DoubleSums sums) {
+  _mm256_storeu_pd(p, sums.low);
+  _mm256_storeu_pd(p + 4, sums.high);
 }
 
 #endif
@@ -124,6 +156,13 @@ static inline Vec select_n(Vec a, Vec b, int64_t n) {
 // Sum and maximum of the lanes, in one fixed order.
 static inline float reduce_add(Vec x) {
   float lanes[kWidth];
+  store(lanes, x);
+  for (int half = kWidth / 2; half; half /= 2)
+    for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
+  return lanes[0];
+}
+static inline double reduce_add(DoubleSums x) {
+  double lanes[kWidth];
   store(lanes, x);
   for (int half = kWidth / 2; half; half /= 2)
     for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
@@ -137,9 +176,9 @@ static inline float reduce_max(Vec x) {
   return best;
 }
 
-// eˣ to 2 ulp for x in [−87, 88]; below −87.3 it is 0, above 88.7 it is inf, NaN stays NaN.
+// eˣ to 1 ulp between −87.33 and 88.72; below it is 0, above it is inf, NaN stays NaN.
 static inline Vec exp(Vec x) {
-  Vec clamped = min(broadcast(88.8f), max(broadcast(-104.0f), x));  // x second: max and min return it when NaN
+  Vec clamped = min(broadcast(88.8f), x);  // x second: min returns it when it is NaN
   Vec n = round(mul(clamped, broadcast(1.44269504f)));
   Vec r = fma(n, broadcast(-0.693359375f), clamped);
   r = fma(n, broadcast(2.12194440e-4f), r);
@@ -149,8 +188,8 @@ static inline Vec exp(Vec x) {
   p = fma(p, r, broadcast(4.1665795894e-2f));
   p = fma(p, r, broadcast(1.6666665459e-1f));
   p = fma(p, r, broadcast(5.0000001201e-1f));
-  p = fma(p, mul(r, r), add(r, broadcast(1.0f)));
-  return scale_by_power_of_two(p, n);
+  p = add(fma(p, mul(r, r), r), broadcast(1.0f));
+  return finish_exp(x, p, n);
 }
 
 }  // namespace FORETOKEN_LEVEL_NAMESPACE

@@ -1,0 +1,280 @@
+// How near do the products come to what this machine's multiply instructions, and its memory, can do?
+// Each line: GFLOP/s of a slot (packing included) beside the same threads' peak, measured in the same round by loops
+// that touch registers only. For single rows: bytes of weight per second beside plain reading.
+//
+//   gemm [level …]     all usable levels unless named; FORETOKEN_THREADS threads
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/thread_pool.h"
+#include "cpu/backend.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+using namespace foretoken;
+
+namespace {
+
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+// ---- the machine ----------------------------------------------------------------------------------------------------
+
+volatile float sink;
+
+#if defined(__x86_64__)
+// Each runs `rounds` of register-only multiply-adds and returns their FLOP.
+__attribute__((target("avx2,fma"))) double peak_avx2(int64_t rounds) {
+  __m256 sums[12], a = _mm256_set1_ps(0.5f), b = _mm256_set1_ps(1e-3f);
+  for (auto& sum : sums) sum = a;
+  for (int64_t i = 0; i < rounds; i++)
+#pragma GCC unroll 12
+    for (auto& sum : sums) sum = _mm256_fmadd_ps(sum, a, b);
+  for (auto& sum : sums) sink = _mm256_cvtss_f32(sum);
+  return rounds * 12.0 * 8 * 2;
+}
+
+__attribute__((target("avx512f"))) double peak_avx512(int64_t rounds) {
+  __m512 sums[24], a = _mm512_set1_ps(0.5f), b = _mm512_set1_ps(1e-3f);
+  for (auto& sum : sums) sum = a;
+  for (int64_t i = 0; i < rounds; i++)
+#pragma GCC unroll 24
+    for (auto& sum : sums) sum = _mm512_fmadd_ps(sum, a, b);
+  for (auto& sum : sums) sink = _mm512_cvtss_f32(sum);
+  return rounds * 24.0 * 16 * 2;
+}
+
+__attribute__((target("avx512f,avx512bf16"))) double peak_avx512bf16(int64_t rounds) {
+  __m512 sums[24];
+  __m512bh a = (__m512bh)_mm512_set1_epi32(0x3f003f00), b = (__m512bh)_mm512_set1_epi32(0x3a803a80);
+  for (auto& sum : sums) sum = _mm512_setzero_ps();
+  for (int64_t i = 0; i < rounds; i++)
+#pragma GCC unroll 24
+    for (auto& sum : sums) sum = _mm512_dpbf16_ps(sum, a, b);
+  for (auto& sum : sums) sink = _mm512_cvtss_f32(sum);
+  return rounds * 24.0 * 32 * 2;
+}
+
+__attribute__((target("amx-tile,amx-bf16"))) double peak_amx(int64_t rounds) {
+  struct alignas(64) {
+    uint8_t palette = 1, rest[15] = {};
+    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  } config;
+  asm volatile("" : : "r"(&config) : "memory");
+  _tile_loadconfig(&config);
+  for (int64_t i = 0; i < rounds; i++) {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  _tile_release();
+  return rounds * 4.0 * 16 * 16 * 32 * 2;
+}
+#endif
+
+// The multiply instruction a level uses for a dtype: nullptr where there is no such loop.
+double (*peak_loop(const std::string& level, DType dtype))(int64_t) {
+#if defined(__x86_64__)
+  bool bf16 = dtype == DType::bf16;
+  if (level == "avx2") return peak_avx2;
+  if (level == "amx" && bf16) return peak_amx;
+  if (level == "avx512bf16" && bf16) return peak_avx512bf16;
+  if (level != "generic") return peak_avx512;
+#endif
+  return nullptr;
+}
+
+struct Threads {
+  std::shared_ptr<ThreadPool> pool = ThreadPool::shared();
+  std::atomic<bool> cancelled{false};
+  PoolParallel parallel{pool, cancelled};
+  Call call() {
+    Call call;
+    call.parallel = &parallel;
+    return call;
+  }
+};
+
+double peak_gflops(Threads& threads, double (*loop)(int64_t)) {
+  std::atomic<double> flop{0};
+  double start = seconds();
+  parallel_for(threads.call(), 8 * threads.parallel.threads, [&](int64_t, int) { flop += loop(4000); });
+  return flop / (seconds() - start) * 1e-9;
+}
+
+double read_gigabytes_per_second(Threads& threads, const std::vector<uint64_t>& memory) {
+  constexpr int64_t kPart = 1 << 13;
+  int64_t parts = static_cast<int64_t>(memory.size()) / kPart;
+  double start = seconds();
+  parallel_for(threads.call(), parts, [&](int64_t part, int) {
+    uint64_t sums[8] = {};
+    for (int64_t i = 0; i < kPart; i += 8)
+      for (int64_t j = 0; j < 8; j++) sums[j] |= memory[part * kPart + i + j];
+    sink = static_cast<float>(sums[0] | sums[1] | sums[2] | sums[3] | sums[4] | sums[5] | sums[6] | sums[7]);
+  });
+  return static_cast<double>(memory.size()) * 8 / (seconds() - start) * 1e-9;
+}
+
+// ---- the products ---------------------------------------------------------------------------------------------------
+
+struct Bytes {
+  explicit Bytes(int64_t count) : size(count), data(std::aligned_alloc(4096, (count + 4096) / 4096 * 4096), std::free) {
+    std::memset(data.get(), 0, count);
+  }
+  int64_t size;
+  std::unique_ptr<void, void (*)(void*)> data;
+};
+
+Bytes random_numbers(DType dtype, int64_t count) {
+  Bytes bytes(count * bytes_per_element(dtype));
+  for (int64_t i = 0; i < count; i++) {
+    float value = static_cast<float>(std::rand() % 2001 - 1000) / 1000;
+    if (dtype == DType::f32)
+      static_cast<float*>(bytes.data.get())[i] = value;
+    else
+      static_cast<uint16_t*>(bytes.data.get())[i] = __builtin_bit_cast(uint32_t, value) >> 16;
+  }
+  return bytes;
+}
+
+template <class Access>
+Access view(const Bytes& bytes, DType dtype, int64_t rows, int64_t columns, Layout layout = Layout::row_major) {
+  Access access;
+  access.data = bytes.data.get();
+  access.dtype = dtype;
+  access.layout = layout;
+  access.rank = 2;
+  access.shape[0] = rows;
+  access.shape[1] = columns;
+  return access;
+}
+
+// A slot with its arguments, ready to be timed.
+template <class... Args>
+std::function<void()> bound(Threads& threads, const Slot<Args...>& slot, Args... args) {
+  size_t size = slot.workspace ? slot.workspace(Machine{threads.parallel.threads}, args...) : 0;
+  auto workspace = std::make_shared<Bytes>(static_cast<int64_t>(size) + 64);
+  Call call = threads.call();
+  call.workspace = workspace->data.get();
+  call.workspace_bytes = size;
+  return [=] {
+    (void)workspace;
+    slot.run(call, args...);
+  };
+}
+
+struct Timed {
+  double median, best;
+};
+
+Timed summary(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return {values[values.size() / 2], values.back()};
+}
+
+constexpr int kRounds = 15;
+
+void report(Threads& threads, const Backend& backend, DType dtype, const char* what, int64_t m, int64_t n, int64_t k,
+            const std::function<void()>& run) {
+  double flop = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+  auto loop = peak_loop(backend.level, dtype);
+  std::vector<double> rates, peaks;
+  run();
+  for (int round = 0; round < kRounds; round++) {
+    double start = seconds();
+    run();
+    rates.push_back(flop / (seconds() - start) * 1e-9);
+    if (loop) peaks.push_back(peak_gflops(threads, loop));
+  }
+  Timed rate = summary(rates);
+  std::printf("%-10s %-4s %-16s %5ld %6ld %5ld %9.1f %9.1f", backend.level, dtype_name(dtype), what, m, n, k,
+              rate.median, rate.best);
+  if (loop) {
+    Timed peak = summary(peaks);
+    std::printf(" %9.1f %5.1f %% %5.1f %%", peak.median, 100 * rate.median / peak.median, 100 * rate.best / peak.best);
+  }
+  std::printf("\n");
+}
+
+// The three products of a layer.
+void bench_layer(Threads& threads, const Backend& backend, DType dtype, int64_t m, int64_t n, int64_t k) {
+  Bytes x = random_numbers(dtype, m * k), weight = random_numbers(dtype, n * k), dy = random_numbers(dtype, m * n);
+  Bytes y = random_numbers(dtype, m * n), dx = random_numbers(dtype, m * k),
+        dweight = random_numbers(DType::f32, n * k);
+  const Kernels& kernels = *backend.kernels;
+  In x_in = view<In>(x, dtype, m, k), weight_in = view<In>(weight, dtype, n, k), dy_in = view<In>(dy, dtype, m, n);
+  report(threads, backend, dtype, "linear", m, n, k,
+         bound(threads, kernels.linear, x_in, weight_in, In{}, In{}, view<Out>(y, dtype, m, n)));
+  report(threads, backend, dtype, "backward_input", m, n, k,
+         bound(threads, kernels.linear_backward_input, dy_in, weight_in, view<InOut>(dx, dtype, m, k), false));
+  report(threads, backend, dtype, "backward_weight", m, n, k,
+         bound(threads, kernels.linear_backward_weight, dy_in, x_in, view<InOut>(dweight, DType::f32, n, k), InOut{},
+               true));
+}
+
+// Few rows times a large packed weight.
+void bench_rows(Threads& threads, const Backend& backend, DType dtype, int64_t m, int64_t n, int64_t k) {
+  Bytes x = random_numbers(dtype, m * k), weight = random_numbers(dtype, n * k), y = random_numbers(DType::f32, m * n);
+  Bytes packed(backend.packed_weight_bytes(dtype, n, k));
+  In weight_in = view<In>(weight, dtype, n, k);
+  bound(threads, backend.kernels->pack_weight, weight_in, view<Out>(packed, dtype, n, k))();
+  std::vector<uint64_t> memory(packed.size / 8, 1);
+  In packed_in = view<In>(packed, dtype, n, k, Layout::packed);
+  for (bool ahead : {true, false}) {
+    auto run = bound(threads, backend.kernels->linear, view<In>(x, dtype, m, k), ahead ? packed_in : weight_in, In{},
+                     In{}, view<Out>(y, DType::f32, m, n));
+    std::vector<double> rates, reads;
+    for (int round = 0; round < kRounds; round++) {
+      double start = seconds();
+      run();
+      rates.push_back(static_cast<double>(weight.size) / (seconds() - start) * 1e-9);
+      reads.push_back(read_gigabytes_per_second(threads, memory));
+    }
+    Timed rate = summary(rates), read = summary(reads);
+    std::printf("%-10s %-4s %-16s %5ld %6ld %5ld  %8.1f GB/s of %.1f read: %.0f %%\n", backend.level, dtype_name(dtype),
+                ahead ? "linear, packed" : "linear, rows", m, n, k, rate.median, read.median,
+                100 * rate.median / read.median);
+  }
+}
+
+}  // namespace
+
+int main(int count, char** names) {
+  Threads threads;
+  std::printf("%s, %d threads\n", cpu::processor().model.c_str(), threads.parallel.threads);
+  std::printf("%-10s %-4s %-16s %5s %6s %5s %9s %9s %9s %7s %7s\n", "level", "type", "slot", "M", "N", "K", "GFLOP/s",
+              "best", "peak", "median", "best");
+  std::vector<std::string> levels(names + 1, names + count);
+  if (levels.empty()) levels = cpu::usable_levels();
+  for (const std::string& level : levels) {
+    const Backend* backend = cpu::backend(level);
+    if (!backend) {
+      std::printf("%s: not usable here\n", level.c_str());
+      return 1;
+    }
+    for (DType dtype : {DType::f32, DType::bf16}) {
+      if (level == "generic") {
+        bench_layer(threads, *backend, dtype, 256, 256, 256);
+        continue;
+      }
+      bench_layer(threads, *backend, dtype, 2048, 256, 256);
+      bench_layer(threads, *backend, dtype, 2048, 704, 256);
+      bench_layer(threads, *backend, dtype, 2048, 256, 704);
+      bench_layer(threads, *backend, dtype, 2048, 768, 768);
+      bench_rows(threads, *backend, dtype, 1, 32000, 256);
+      bench_rows(threads, *backend, dtype, 8, 32000, 256);
+    }
+  }
+}

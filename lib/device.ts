@@ -1,0 +1,197 @@
+// Devices: where tensors live and ops run. Each has one stream (per thread of JavaScript) and an exact ledger of bytes.
+import { ForetokenError, checkOptions } from "./errors.js";
+import { native } from "./native.js";
+
+export type DeviceKind = "cpu" | "dry";
+
+/** Element types, in the order of the native table. */
+export const dtypes = ["f32", "bf16", "f64", "i32", "u8"] as const;
+export type DType = (typeof dtypes)[number];
+
+/** What a tensor is for: the ledger counts bytes by it. */
+export const tags = [
+  "parameter",
+  "gradient",
+  "optimizer",
+  "activation",
+  "workspace",
+  "cache",
+  "data",
+  "recording",
+  "other",
+] as const;
+export type Tag = (typeof tags)[number];
+
+/** Bytes on a device: of the blocks that are alive now, and at the most since the start or {@link Device.resetPeak}. */
+export interface Memory {
+  readonly live: number;
+  readonly peak: number;
+  /** Bytes asked for by the live blocks, before rounding each up to 64. */
+  readonly requested: number;
+  /** Bytes held from the system: the pages that were handed out at some time and not given back. */
+  readonly reserved: number;
+  readonly byTag: Readonly<Record<Tag, { readonly live: number; readonly peak: number }>>;
+}
+
+export interface DeviceOptions {
+  /** SIMD level of the CPU: "generic", "avx2", "avx512", "avx512bf16", "amx". Default: by vendor and flags. */
+  simd?: string | undefined;
+  /** Bytes that may be live; going over is OUT_OF_MEMORY. Default: the machine's memory ("dry": no limit). */
+  memoryLimit?: number | undefined;
+}
+
+/** Ops enqueued by one call of a function, to be enqueued again by one native call. */
+export class Recording implements Disposable {
+  readonly device: Device;
+  readonly #id: number;
+  #disposed = false;
+
+  /** @internal */
+  constructor(device: Device, id: number) {
+    this.device = device;
+    this.#id = id;
+  }
+
+  /** Enqueues the recorded ops once more, on the same tensors. */
+  replay(): void {
+    if (this.#disposed) throw new ForetokenError("DISPOSED", "the recording was disposed", { op: "replay" });
+    native().replay(this.device.id, this.#id);
+  }
+
+  /** Gives back the recording's memory: what its tensors hold is undefined from then on. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    if (!this.device.disposed) native().freeRecording(this.device.id, this.#id);
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/** Open one with {@link openDevice}. */
+export class Device implements Disposable {
+  /** @internal */
+  readonly id: number;
+  /** "cpu" computes; "dry" only keeps the ledger: it allocates and computes nothing and reads back zeros. */
+  readonly kind: DeviceKind;
+  /** For people: the processor's name. */
+  readonly name: string;
+  /** SIMD level that the kernels of this device use. */
+  readonly simd: string;
+  readonly threads: number;
+  #disposed = false;
+
+  /** @internal */
+  constructor(id: number) {
+    const info = native().deviceInfo(id);
+    this.id = id;
+    this.kind = info.kind;
+    this.name = info.name;
+    this.simd = info.level;
+    this.threads = info.threads;
+  }
+
+  get disposed(): boolean {
+    return this.#disposed;
+  }
+
+  memory(): Memory {
+    this.#check("memory");
+    const [live = 0, peak = 0, requested = 0, reserved = 0, ...perTag] = native().memory(this.id);
+    const byTag = Object.fromEntries(
+      tags.map((tag, i) => [tag, { live: perTag[2 * i] ?? 0, peak: perTag[2 * i + 1] ?? 0 }]),
+    ) as Record<Tag, { live: number; peak: number }>;
+    return { live, peak, requested, reserved, byTag };
+  }
+
+  /** Peaks start again from what is live now. */
+  resetPeak(): void {
+    this.#check("resetPeak");
+    native().resetPeak(this.id);
+  }
+
+  /** Resolves when all that was enqueued before has run; rejects with the first failure among it. */
+  async sync(): Promise<void> {
+    this.#check("sync");
+    await native().sync(this.id);
+  }
+
+  /**
+   * Records the ops that `fn` enqueues, without running them. Shapes and plain numbers are fixed; what should change from
+   * replay to replay comes from tensors written in between.
+   *
+   * @example
+   * using step = device.record(() => trainingStep(model, batch));
+   * for (const tokens of batches) { batch.write(tokens); step.replay(); }
+   */
+  record(fn: () => void): Recording {
+    this.#check("record");
+    native().beginRecord(this.id);
+    try {
+      fn();
+    } catch (failure) {
+      native().freeRecording(this.id, native().endRecord(this.id));
+      throw failure;
+    }
+    return new Recording(this, native().endRecord(this.id));
+  }
+
+  /** Ends the stream, skipping what is queued, and frees all memory; its tensors are disposed with it. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    for (const [key, device] of shared) if (device === this) shared.delete(key);
+    native().closeDevice(this.id);
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #check(op: string): void {
+    if (this.#disposed) throw new ForetokenError("DISPOSED", "the device was disposed", { op, argument: "device" });
+  }
+}
+
+const shared = new Map<string, Device>();
+
+/**
+ * "auto": a GPU if one works, else the CPU. Equal options give the same device; "dry" gives a new one, with an empty
+ * ledger, each time.
+ *
+ * @example
+ * const device = openDevice();
+ * const prediction = openDevice("dry"); // the same code on it tells the peak in bytes before anything is allocated
+ */
+export function openDevice(kind: "auto" | DeviceKind | "cuda" = "auto", options: DeviceOptions = {}): Device {
+  checkOptions("openDevice", options, ["simd", "memoryLimit"]);
+  const { simd, memoryLimit } = options;
+  if (memoryLimit !== undefined && !(Number.isSafeInteger(memoryLimit) && memoryLimit > 0)) {
+    const details = { op: "openDevice", argument: "memoryLimit", wanted: "bytes, above 0", got: String(memoryLimit) };
+    throw new ForetokenError("BAD_ARGUMENT", details);
+  }
+  switch (kind) {
+    case "auto":
+    case "cpu": {
+      const key = JSON.stringify([simd, memoryLimit]);
+      let device = shared.get(key);
+      if (!device) shared.set(key, (device = new Device(native().openDevice("cpu", simd, memoryLimit))));
+      return device;
+    }
+    case "dry":
+      return new Device(native().openDevice("dry", simd, memoryLimit));
+    case "cuda":
+      throw new ForetokenError("NO_DEVICE", "this build of foretoken has no CUDA backend", {
+        op: "openDevice",
+        remedy: 'Use openDevice("cpu").',
+      });
+    default:
+      throw new ForetokenError("NO_DEVICE", {
+        op: "openDevice",
+        wanted: '"auto", "cpu" or "dry"',
+        got: JSON.stringify(kind satisfies never),
+      });
+  }
+}

@@ -1,0 +1,112 @@
+// Finds and loads the addon, and says what to do when it cannot. Types the part of it that is not a kernel.
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { environment } from "./env.js";
+import { type ErrorCode, ForetokenError } from "./errors.js";
+import type { Handle, Kernels } from "./native.generated.js";
+
+export type { Handle } from "./native.generated.js";
+
+/** What the processor offers and which SIMD level is chosen on it. */
+export interface Machine {
+  readonly vendor: string;
+  readonly model: string;
+  /** Levels that this processor can run, slowest first. */
+  readonly levels: readonly string[];
+  /** Levels among them that no full test pass has been recorded for on this vendor: only taken when asked for. */
+  readonly unrecorded: readonly string[];
+  readonly defaultLevel: string;
+  readonly reason: string;
+  readonly threads: number;
+}
+
+export interface DeviceInfo {
+  readonly kind: "cpu" | "dry";
+  readonly name: string;
+  readonly level: string;
+  readonly threads: number;
+}
+
+type Typed = ArrayBufferView<ArrayBufferLike>;
+
+interface Runtime {
+  /** Element types and ledger tags, in the order of their indices. */
+  readonly dtypes: readonly string[];
+  readonly tags: readonly string[];
+  setErrorFactory(
+    make: (code: ErrorCode, op: string, argument: string, text: string, wanted: string, got: string) => Error,
+  ): void;
+  machine(): Machine;
+  declarations(): string;
+
+  openDevice(kind: "cpu" | "dry", level?: string, memoryLimit?: number): number;
+  closeDevice(device: number): void;
+  deviceInfo(device: number): DeviceInfo;
+  /** live, peak, requested, reserved, then live and peak of each tag. */
+  memory(device: number): number[];
+  resetPeak(device: number): void;
+  sync(device: number): Promise<void>;
+
+  allocate(device: number, dtype: number, tag: number, ...shape: readonly number[]): Handle;
+  allocatePacked(device: number, dtype: number, tag: number, n: number, k: number): Handle;
+  view(of: Handle, offset: number, ...shape: readonly number[]): Handle;
+  free(tensor: Handle): void;
+  write(tensor: Handle, data: Typed, offset: number): void;
+  read(tensor: Handle): Promise<ArrayBuffer>;
+
+  beginRecord(device: number): void;
+  endRecord(device: number): number;
+  replay(device: number, recording: number): void;
+  freeRecording(device: number, recording: number): void;
+}
+
+export type Native = Runtime & Kernels;
+
+let loaded: Native | undefined;
+
+/** The addon: its kernels (`native().rmsNorm(x.handle, …)`) and its runtime. Throws NO_ADDON when it cannot be loaded. */
+export function native(): Native {
+  return (loaded ??= load());
+}
+
+function packageRoot(): string {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(folder, "package.json")) && dirname(folder) !== folder) folder = dirname(folder);
+  return folder;
+}
+
+function load(): Native {
+  const require = createRequire(import.meta.url);
+  const root = packageRoot();
+  let addon: Native;
+  try {
+    if (environment.addon) addon = require(environment.addon) as Native;
+    else addon = (require("node-gyp-build") as (folder: string) => Native)(root);
+  } catch (cause) {
+    throw new ForetokenError("NO_ADDON", explain(root, cause), { cause });
+  }
+  addon.setErrorFactory(
+    (code, op, argument, text, wanted, got) =>
+      new ForetokenError(code, text, {
+        op: op || undefined,
+        argument: argument || undefined,
+        wanted: wanted || undefined,
+        got: got || undefined,
+      }),
+  );
+  return addon;
+}
+
+function explain(root: string, cause: unknown): string {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  const here = `${process.platform}-${process.arch}, Node ${process.versions.node}`;
+  return [
+    `the native addon of foretoken could not be loaded on ${here}: ${reason.split("\n")[0] ?? ""}`,
+    "Possible causes and what to do:",
+    `  - it is not built yet (a clone of the repository): run "npm run build:native" in ${root}; needs a C++20 compiler`,
+    "  - the package carries no binary for this platform: Linux on x64 with glibc 2.34 or newer has one",
+    `  - the installation is incomplete: remove ${join(root, "node_modules")} and install again`,
+  ].join("\n");
+}

@@ -1,0 +1,41 @@
+// What trunks and heads are made of.
+import type { CacheRows } from "../ops/attention.js";
+import type { Tensor } from "../tensor.js";
+
+/** What a sequence-wise forward needs beside its input. */
+export interface SequenceContext {
+  /** (B, T) i32: the first position of each position's document. */
+  readonly firstKey?: Tensor | undefined;
+}
+
+/** The rows of one decoding step: which cache slot and which position each belongs to, on the device and on the host. */
+export interface StepRows extends CacheRows {
+  /** Lengths of runs of consecutive rows that belong to one sequence each. */
+  readonly runs: readonly number[];
+}
+
+/** A module's memory of the tokens it has seen, and its forward one chunk of rows at a time. */
+export interface ModuleCache {
+  /** x (R, d) → (R, d). The rows of a sequence come in the order of their positions. */
+  forward(x: Tensor, rows: StepRows): Tensor;
+  dispose(): void;
+}
+
+export interface Module {
+  /** x (B, T, d) → (B, T, d). */
+  forward(x: Tensor, context: SequenceContext): Tensor;
+  newCache(slots: number, capacity: number): ModuleCache;
+}
+
+/** From tokens to the hidden states that all heads read. */
+export interface Trunk {
+  /** The first `length` columns of tokens (B, S) i32 → (B, T, d). status: see `embedding`. */
+  forward(tokens: Tensor, length: number, context: SequenceContext & { status?: Tensor | undefined }): Tensor;
+  newCache(slots: number, capacity: number): TrunkCache;
+}
+
+export interface TrunkCache {
+  /** tokens (R) i32 → (R, d). */
+  forward(tokens: Tensor, rows: StepRows): Tensor;
+  dispose(): void;
+}

@@ -1,0 +1,80 @@
+// Matrix products with weights as PyTorch stores them: (out, in).
+import { ForetokenError } from "../errors.js";
+import { native } from "../native.js";
+import { activeTape, valueOf, type Tape, type Weight } from "../tape.js";
+import { empty, emptyPacked, type Tensor } from "../tensor.js";
+import { checkDType, checkFloat, checkShape, dimension } from "./check.js";
+import { cast } from "./elementwise.js";
+
+export interface LinearOptions {
+  /** (N) */
+  bias?: Weight | undefined;
+  /** (…, N), added to the product: the residual stream. */
+  residual?: Tensor | undefined;
+  /** dtype of the result: x's, or f32 for bf16 operands. */
+  dtype?: "f32" | undefined;
+}
+
+/** y = x·weightᵀ + bias + residual. x (…, K), weight (N, K), y (…, N); sums in f32. A row's bits do not depend on the number of rows. */
+export function linear(x: Tensor, weight: Weight, options: LinearOptions = {}): Tensor {
+  const w = valueOf(weight);
+  checkFloat("linear", "x", x);
+  checkShape("linear", "weight", w, ["N", dimension("linear", "x", x, 1)]);
+  checkDType("linear", "weight", w, x.dtype);
+  const columns = dimension("linear", "weight", w, 2);
+  const bias = options.bias && valueOf(options.bias);
+  if (bias) checkShape("linear", "bias", bias, [columns]);
+  const shape = [...x.shape.slice(0, -1), columns];
+  if (options.residual) {
+    checkShape("linear", "residual", options.residual, shape);
+    checkDType("linear", "residual", options.residual, x.dtype);
+  }
+  const y = empty(shape, { dtype: options.dtype ?? x.dtype, device: x.device });
+  native().linear(x.handle, w.handle, bias?.handle ?? 0, options.residual?.handle ?? 0, y.handle);
+  const tape = activeTape();
+  if (tape && linearNeedsGradient(tape, x, weight, options)) {
+    if (w.layout === "packed") {
+      throw new ForetokenError("BAD_ARGUMENT", { op: "linear", argument: "weight", wanted: "a row-major weight where gradients are recorded", got: "a packed one" });
+    }
+    const savedX = tape.save(x);
+    tape.record(y, [savedX], (dy) => {
+      linearBackward(tape, dy.tensor, x, savedX.tensor, weight, options.bias);
+      if (tape.wants(options.residual)) tape.give(options.residual, dy.take());
+    });
+  }
+  return y;
+}
+
+function linearNeedsGradient(tape: Tape, x: Tensor, weight: Weight, { bias, residual }: LinearOptions): boolean {
+  return tape.wants(x) || tape.wants(residual) || tape.wantsWeight(weight) || tape.wantsWeight(bias);
+}
+
+function linearBackward(tape: Tape, dy: Tensor, x: Tensor, savedX: Tensor, weight: Weight, bias: Weight | undefined): void {
+  const w = valueOf(weight);
+  const upstream = dy.dtype === w.dtype ? dy : cast(dy, w.dtype);
+  if (tape.wantsWeight(weight)) {
+    const dw = tape.weightSink(weight);
+    const db = bias && tape.weightSink(bias);
+    if (db && db.filled !== dw.filled) {
+      throw new ForetokenError("BAD_ARGUMENT", { op: "linear", argument: "bias", wanted: "a bias used together with its weight", got: "one whose gradient was begun elsewhere" });
+    }
+    native().linearBackwardWeight(upstream.handle, savedX.handle, dw.tensor.handle, db?.tensor.handle ?? 0, dw.filled);
+    dw.filled = true;
+    if (db) db.filled = true;
+  }
+  if (tape.wants(x)) {
+    const dx = tape.sink(x);
+    native().linearBackwardInput(upstream.handle, w.handle, dx.tensor.handle, dx.filled);
+    dx.filled = true;
+  }
+  if (upstream !== dy) upstream.dispose();
+}
+
+/** The weight in the order that `linear` reads fastest; same results bit for bit. For inference. */
+export function packWeight(weight: Weight): Tensor {
+  const w = valueOf(weight);
+  checkShape("pack_weight", "weight", w, ["N", "K"]);
+  const packed = emptyPacked(w.shape[0] ?? 0, w.shape[1] ?? 0, { dtype: w.dtype, device: w.device, tag: "parameter" });
+  native().packWeight(w.handle, packed.handle);
+  return packed;
+}

@@ -1,0 +1,81 @@
+#include "cores.h"
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <set>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "env.h"
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+namespace foretoken {
+
+static int hardware_threads() { return std::max(1, static_cast<int>(std::thread::hardware_concurrency())); }
+
+#if defined(__linux__)
+
+// Two hardware threads of one core share its arithmetic units, so a core counts once.
+static int physical_cores() {
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return hardware_threads();
+  std::set<std::pair<int, int>> cores;
+  for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    if (!CPU_ISSET(cpu, &allowed)) continue;
+    const std::string folder = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/";
+    int package = 0, core = cpu;
+    std::ifstream(folder + "physical_package_id") >> package;
+    std::ifstream(folder + "core_id") >> core;
+    cores.emplace(package, core);
+  }
+  return std::max<int>(1, static_cast<int>(cores.size()));
+}
+
+static double quota_of(const std::string& folder) {
+  std::string quota;
+  double period = 0;
+  if (std::ifstream(folder + "/cpu.max") >> quota >> period) {  // cgroup v2: "max 100000" where there is no limit
+    return quota == "max" || period <= 0 ? INFINITY : std::stod(quota) / period;
+  }
+  double microseconds = -1;
+  std::ifstream(folder + "/cpu.cfs_quota_us") >> microseconds;
+  std::ifstream(folder + "/cpu.cfs_period_us") >> period;
+  return microseconds <= 0 || period <= 0 ? INFINITY : microseconds / period;
+}
+
+// The least quota, in cores, of this process's cgroup and those around it.
+static double cgroup_quota() {
+  double least = std::min(quota_of("/sys/fs/cgroup"), quota_of("/sys/fs/cgroup/cpu"));
+  std::ifstream groups("/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);) {
+    const size_t start = line.find(":/");
+    if (start == std::string::npos) continue;
+    const bool version2 = line.compare(0, 3, "0::") == 0;
+    if (!version2 && line.find("cpu") == std::string::npos) continue;
+    const std::string mount = version2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/cpu";
+    for (std::string path = line.substr(start + 1); path.size() > 1; path.resize(path.rfind('/')))
+      least = std::min(least, quota_of(mount + path));
+  }
+  return least;
+}
+
+#else
+
+static int physical_cores() { return hardware_threads(); }
+static double cgroup_quota() { return INFINITY; }
+
+#endif
+
+int thread_count() {
+  if (const int wanted = env::threads()) return wanted;
+  const double quota = cgroup_quota();
+  const int cores = physical_cores();
+  return quota < cores ? std::max(1, static_cast<int>(std::ceil(quota))) : cores;
+}
+
+}  // namespace foretoken

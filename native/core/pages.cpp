@@ -1,0 +1,119 @@
+#include "pages.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace foretoken {
+
+// ---- the system's part ---------------------------------------------------------------------------------------------
+
+#if defined(__linux__)
+
+static uintptr_t reserve(int64_t bytes) {
+  void* at = mmap(nullptr, static_cast<size_t>(bytes), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (at == MAP_FAILED) return 0;
+  // A huge page would make 2 MB resident where a few bytes were written.
+  madvise(at, static_cast<size_t>(bytes), MADV_NOHUGEPAGE);
+  return reinterpret_cast<uintptr_t>(at);
+}
+
+static void unreserve(uintptr_t base, int64_t bytes) {
+  munmap(reinterpret_cast<void*>(base), static_cast<size_t>(bytes));
+}
+
+static bool make_usable(uintptr_t base, int64_t bytes) {
+  return mprotect(reinterpret_cast<void*>(base), static_cast<size_t>(bytes), PROT_READ | PROT_WRITE) == 0;
+}
+
+static void drop(uintptr_t base, int64_t bytes) {
+  madvise(reinterpret_cast<void*>(base), static_cast<size_t>(bytes), MADV_DONTNEED);
+}
+
+#else
+
+#error "native/core/pages.cpp knows how to reserve memory on Linux only"
+
+#endif
+
+// ---- ours ----------------------------------------------------------------------------------------------------------
+
+constexpr uintptr_t kDryBase = uintptr_t{1} << 46;
+
+Pages::Pages(int64_t bytes, bool dry) : dry_(dry) {
+  constexpr int64_t kLeast = 64 << 20;
+  if (dry_) {
+    base_ = kDryBase;
+    bytes_ = bytes;
+    return;
+  }
+  for (bytes_ = bytes; bytes_ >= kLeast && !(base_ = reserve(bytes_));) bytes_ = bytes_ / 2 / kPage * kPage;
+  if (!base_) bytes_ = 0;
+}
+
+Pages::~Pages() {
+  if (!dry_ && base_) unreserve(base_, bytes_);
+}
+
+bool Pages::grow(int64_t end) {
+  constexpr int64_t kStep = 64 << 20;
+  if (end <= usable_) return true;
+  const int64_t wanted = std::min(bytes_, (end + kStep - 1) / kStep * kStep);
+  if (!dry_ && !make_usable(base_ + static_cast<uintptr_t>(usable_), wanted - usable_)) return false;
+  usable_ = wanted;
+  touched_.resize(static_cast<size_t>(usable_ / kPage + 63) / 64);
+  return true;
+}
+
+// Calls visit(word, mask) for the words that hold the pages [first, last).
+template <class Visit>
+static void visit_words(int64_t first, int64_t last, Visit visit) {
+  for (int64_t page = first; page < last;) {
+    const int64_t end = std::min(last, (page / 64 + 1) * 64);
+    const uint64_t ones = end - page == 64 ? ~uint64_t{0} : (uint64_t{1} << (end - page)) - 1;
+    visit(static_cast<size_t>(page / 64), ones << (page % 64));
+    page = end;
+  }
+}
+
+static int64_t page_below(int64_t offset) { return offset / Pages::kPage; }
+static int64_t page_above(int64_t offset) { return (offset + Pages::kPage - 1) / Pages::kPage; }
+
+int64_t Pages::untouched(int64_t offset, int64_t bytes) const {
+  int64_t count = 0;
+  visit_words(page_below(offset), page_above(offset + bytes),
+              [&](size_t word, uint64_t mask) { count += std::popcount(mask & ~touched_[word]); });
+  return count * kPage;
+}
+
+void Pages::touch(int64_t offset, int64_t bytes) {
+  visit_words(page_below(offset), page_above(offset + bytes), [&](size_t word, uint64_t mask) {
+    resident_ += std::popcount(mask & ~touched_[word]);
+    touched_[word] |= mask;
+  });
+}
+
+Pages::Span Pages::forget(int64_t offset, int64_t bytes, int64_t wanted) {
+  const int64_t first = page_above(offset), last = page_below(std::min(offset + bytes, usable_));
+  int64_t from = last, found = 0;
+  while (from > first && found * kPage < wanted) {
+    const int64_t low = std::max(first, (from - 1) / 64 * 64);
+    visit_words(low, from, [&](size_t word, uint64_t mask) {
+      found += std::popcount(mask & touched_[word]);
+      touched_[word] &= ~mask;
+    });
+    from = low;
+  }
+  resident_ -= found;
+  return found ? Span{from * kPage, (last - from) * kPage} : Span{};
+}
+
+void Pages::purge(Span span) const {
+  if (!dry_) drop(base_ + static_cast<uintptr_t>(span.offset), span.bytes);
+}
+
+}  // namespace foretoken

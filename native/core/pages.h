@@ -1,0 +1,46 @@
+// The memory behind an arena: a range of addresses reserved at once and made usable as it grows, and which of its pages
+// may be resident. A dry range has addresses but no memory.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace foretoken {
+
+class Pages {
+ public:
+  static constexpr int64_t kPage = 4096;
+
+  // Real: reserves `bytes`, or the largest half, quarter, … of it that the system grants.
+  Pages(int64_t bytes, bool dry);
+  ~Pages();
+  Pages(const Pages&) = delete;
+
+  int64_t bytes() const { return bytes_; }
+  void* at(int64_t offset) const { return reinterpret_cast<void*>(base_ + static_cast<uintptr_t>(offset)); }
+
+  // Makes [0, end) usable; false when the system refuses.
+  bool grow(int64_t end);
+
+  // Bytes of pages that were touched and not forgotten: at most this much is resident.
+  int64_t resident() const { return resident_ * kPage; }
+  // Bytes that become resident when [offset, offset + bytes) is written; `touch` says that they will be.
+  int64_t untouched(int64_t offset, int64_t bytes) const;
+  void touch(int64_t offset, int64_t bytes);
+
+  struct Span {
+    int64_t offset = 0, bytes = 0;
+  };
+  // Picks pages that lie wholly inside [offset, offset + bytes), from its end, until `wanted` bytes of touched ones are
+  // among them, and counts them as untouched. The caller gives them back with `purge`, once nothing uses them.
+  Span forget(int64_t offset, int64_t bytes, int64_t wanted);
+  void purge(Span span) const;
+
+ private:
+  uintptr_t base_ = 0;
+  int64_t bytes_ = 0, usable_ = 0, resident_ = 0;
+  const bool dry_;
+  std::vector<uint64_t> touched_;  // one bit a page
+};
+
+}  // namespace foretoken

@@ -1,0 +1,32 @@
+// Waiting by looking again for a while before asking the kernel: what follows within microseconds is met awake.
+#pragma once
+#include <chrono>
+
+namespace foretoken {
+
+// Waking a parked thread costs 7 to 60 µs, so waiting up to about that long for the next op pays.
+constexpr std::chrono::microseconds kSpin{100};
+
+static inline void pause_briefly() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// True as soon as ready() is; false when it was not for kSpin.
+template <class Ready>
+bool spin_until(Ready ready) {
+  constexpr int kLooks = 64;  // between two looks at the clock
+  const auto end = std::chrono::steady_clock::now() + kSpin;
+  do {
+    for (int i = 0; i < kLooks; i++) {
+      if (ready()) return true;
+      pause_briefly();
+    }
+  } while (std::chrono::steady_clock::now() < end);
+  return false;
+}
+
+}  // namespace foretoken

@@ -1,0 +1,65 @@
+// Fork and join inside a kernel: the calling thread and the pool's workers share out tasks.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "call.h"
+
+namespace foretoken {
+
+class ThreadPool {
+ public:
+  using Body = void (*)(void* context, int64_t task, int worker);
+
+  // `threads` counts the caller of run(): threads − 1 are started.
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+
+  // The pool of the process, of thread_count() threads. It lives as long as someone holds it: no static object owns a
+  // thread, or the process would hang at exit.
+  static std::shared_ptr<ThreadPool> shared();
+
+  int threads() const { return threads_; }
+
+  // Calls body once for every task and returns when all are done; once `cancelled` is set, tasks are skipped.
+  // While another thread is inside, or when called from inside a task, the caller runs its tasks alone.
+  void run(int64_t tasks, Body body, void* context, const std::atomic<bool>& cancelled);
+
+ private:
+  // One fork. Its fields are written only while no task is left to claim, and read only by whoever then claims one.
+  struct Job {
+    std::atomic<Body> body{nullptr};
+    std::atomic<void*> context{nullptr};
+    std::atomic<int64_t> first{0};
+    std::atomic<uint32_t> tasks{0};
+    std::atomic<const std::atomic<bool>*> cancelled{nullptr};
+  };
+
+  void work(int worker);
+  bool run_one(int worker);
+  void run_round(int64_t first, uint32_t tasks, Body body, void* context, const std::atomic<bool>& cancelled);
+
+  const int threads_;
+  Job job_;
+  std::atomic<bool> busy_{false};
+  alignas(64) std::atomic<uint64_t> claims_{0};  // upper half: number of the fork; lower half: tasks left to claim
+  alignas(64) std::atomic<uint32_t> finished_{0};
+  std::atomic<bool> joiner_parked_{false};
+  alignas(64) std::atomic<uint32_t> forks_{0};  // what parked workers wait on
+  std::atomic<int> parked_{0};
+  std::atomic<bool> stopping_{false};
+  std::vector<std::thread> workers_;
+};
+
+// A stream's way into the pool, as kernels see it.
+struct PoolParallel : Parallel {
+  PoolParallel(std::shared_ptr<ThreadPool> pool, const std::atomic<bool>& cancelled);
+  std::shared_ptr<ThreadPool> pool;
+  const std::atomic<bool>& cancelled;
+};
+
+}  // namespace foretoken

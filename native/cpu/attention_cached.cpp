@@ -1,0 +1,200 @@
+// One query row against the cache. The keys of a sequence are cut at multiples of kRange positions; a task takes one
+// range of one (row, g), and the ranges of a row are put together in order. So a row's bits depend on its own prefix
+// alone, whatever else is in the batch, and one long sequence still keeps all threads busy.
+#include "attention.h"
+
+namespace FORETOKEN_LEVEL_NAMESPACE {
+
+constexpr int64_t kRange = 256;
+
+struct CachedShape {
+  int64_t R, H, G, D, slots, capacity, ranges;
+
+  CachedShape(const View& q, const View& cache)
+      : R(q.shape[0]),
+        H(q.shape[1]),
+        G(cache.shape[1]),
+        D(q.shape[2]),
+        slots(cache.shape[0]),
+        capacity(cache.shape[2]),
+        ranges((capacity + kRange - 1) / kRange) {}
+};
+
+// The keys a row sees: [first, last] of its sequence; none (last < 0) when out of range.
+struct Prefix {
+  int64_t slot, first, last;
+
+  Prefix(const CachedShape& n, int64_t r, const In& sequence, const In& position, const In& first_key)
+      : slot(static_cast<const int32_t*>(sequence.data)[r]),
+        first(given(first_key) ? static_cast<const int32_t*>(first_key.data)[r] : 0),
+        last(static_cast<const int32_t*>(position.data)[r]) {
+    if (slot < 0 || slot >= n.slots || last >= n.capacity) last = -1;
+    first = first < 0 ? 0 : first;
+  }
+  int64_t first_range() const { return first / kRange; }
+  int64_t last_range() const { return last < 0 ? -1 : last / kRange; }
+};
+
+// Of one range: softmax relative to its own maximum. (R,H,ranges) each, sums (R,H,ranges,D).
+struct Partials {
+  float *largest, *total, *sums;
+  float* queries;  // (D) per worker: a query row as floats
+
+  Partials(const CachedShape& n, int threads, Carver& carve)
+      : largest(carve.take<float>(n.R * n.H * n.ranges)),
+        total(carve.take<float>(n.R * n.H * n.ranges)),
+        sums(carve.take<float>(n.R * n.H * n.ranges * n.D)),
+        queries(carve.take<float>(threads * n.D)) {}
+};
+
+// Lane i of the result is the sum of x[i]'s lanes.
+static inline Vec sums_of(const Vec (&x)[kWidth]) {
+#if defined(__AVX512F__)
+  Vec a[8], b[4];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i++)
+    a[i] = add(_mm512_unpacklo_ps(x[2 * i], x[2 * i + 1]), _mm512_unpackhi_ps(x[2 * i], x[2 * i + 1]));
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++)
+    b[i] = add(_mm512_shuffle_ps(a[2 * i], a[2 * i + 1], 0x44), _mm512_shuffle_ps(a[2 * i], a[2 * i + 1], 0xee));
+  // Each 128-bit lane of b[i] now holds its part of the sums 4i … 4i+3.
+  Vec c = add(_mm512_shuffle_f32x4(b[0], b[1], 0x88), _mm512_shuffle_f32x4(b[0], b[1], 0xdd));
+  Vec d = add(_mm512_shuffle_f32x4(b[2], b[3], 0x88), _mm512_shuffle_f32x4(b[2], b[3], 0xdd));
+  return add(_mm512_shuffle_f32x4(c, d, 0x88), _mm512_shuffle_f32x4(c, d, 0xdd));
+#else
+  Vec a[4], b[2];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++)
+    a[i] = add(_mm256_unpacklo_ps(x[2 * i], x[2 * i + 1]), _mm256_unpackhi_ps(x[2 * i], x[2 * i + 1]));
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; i++)
+    b[i] = add(_mm256_shuffle_ps(a[2 * i], a[2 * i + 1], 0x44), _mm256_shuffle_ps(a[2 * i], a[2 * i + 1], 0xee));
+  return add(_mm256_permute2f128_ps(b[0], b[1], 0x20), _mm256_permute2f128_ps(b[0], b[1], 0x31));
+#endif
+}
+
+// scores[s] = scale·q·keys[s] for `count` keys D apart, −∞ up to the next whole vector. Returns the largest.
+template <class S>
+static float score(const float* q, const S* keys, int64_t count, int64_t D, float scale, float* scores) {
+  Vec largest = broadcast(-__builtin_inff());
+  for (int64_t s = 0; s < count; s += kWidth) {
+    Vec products[kWidth];
+#pragma GCC unroll 16
+    for (int i = 0; i < kWidth; i++) {
+      products[i] = zero();
+      const S* key = keys + (s + i) * D;
+      for (int64_t j = 0; s + i < count && j < D; j += kWidth)
+        products[i] = fma(load_n(key + j, D - j), load_n(q + j, D - j), products[i]);
+    }
+    Vec x = select_n(mul(broadcast(scale), sums_of(products)), broadcast(-__builtin_inff()), count - s);
+    store(scores + s, x);
+    largest = max(largest, x);
+  }
+  return reduce_max(largest);
+}
+
+// scores become exp(scores − largest). Returns their sum.
+static float soften(float* scores, int64_t count, float largest) {
+  Vec total = zero();
+  for (int64_t s = 0; s < count; s += kWidth) {
+    Vec weight = exp(sub(load(scores + s), broadcast(largest)));
+    store(scores + s, weight);
+    total = add(total, weight);
+  }
+  return reduce_add(total);
+}
+
+// sums = Σ_s weights[s]·values[s], keys in order; kVectors vectors of D at a time.
+template <class S>
+static void gather_values(const float* weights, const S* values, int64_t count, int64_t D, float* sums) {
+  constexpr int kVectors = 4;
+  for (int64_t i = 0; i < D; i += kVectors * kWidth) {
+    Vec sum[kVectors] = {zero(), zero(), zero(), zero()};
+    for (int64_t s = 0; s < count; s++) {
+      Vec weight = broadcast(weights[s]);
+      const S* value = values + s * D + i;
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; v++) {
+        int64_t left = D - i - v * kWidth;
+        if (left > 0) sum[v] = fma(weight, load_n(value + v * kWidth, left), sum[v]);
+      }
+    }
+    for (int v = 0; v < kVectors; v++) {
+      int64_t left = D - i - v * kWidth;
+      if (left > 0) store_n(sums + i + v * kWidth, sum[v], left);
+    }
+  }
+}
+
+template <class S>
+static void attend_range(const CachedShape& n, const Prefix& prefix, int64_t r, int64_t g, int64_t range, const In& q,
+                         const In& key_cache, const In& value_cache, float scale, float* query,
+                         const Partials& partials) {
+  int64_t first = range * kRange > prefix.first ? range * kRange : prefix.first;
+  int64_t end = (range + 1) * kRange < prefix.last + 1 ? (range + 1) * kRange : prefix.last + 1;
+  int64_t offset = ((prefix.slot * n.G + g) * n.capacity + first) * n.D, group = n.H / n.G;
+  const S *keys = static_cast<const S*>(at(key_cache, offset)),
+          *values = static_cast<const S*>(at(value_cache, offset));
+  alignas(64) float scores[kRange];
+  for (int64_t h = g * group; h < (g + 1) * group; h++) {
+    const S* row = static_cast<const S*>(at(q, (r * n.H + h) * n.D));
+    for (int64_t i = 0; i < n.D; i += kWidth) store_n(query + i, load_n(row + i, n.D - i), n.D - i);
+    int64_t place = (r * n.H + h) * n.ranges + range;
+    partials.largest[place] = score(query, keys, end - first, n.D, scale, scores);
+    partials.total[place] = soften(scores, end - first, partials.largest[place]);
+    gather_values(scores, values, end - first, n.D, partials.sums + place * n.D);
+  }
+}
+
+// out = Σ_ranges sums·exp(largest − m) / Σ_ranges total·exp(largest − m), m the largest of all.
+template <class S>
+static void combine_ranges(const CachedShape& n, const Prefix& prefix, const Partials& partials, int64_t row, S* out) {
+  int64_t first = row * n.ranges + prefix.first_range(), last = row * n.ranges + prefix.last_range();
+  float largest = -__builtin_inff();
+  for (int64_t i = first; i <= last; i++) largest = partials.largest[i] > largest ? partials.largest[i] : largest;
+  for (int64_t j = 0; j < n.D; j += kWidth) {
+    Vec sum = zero(), total = zero();
+    for (int64_t i = first; i <= last; i++) {
+      Vec weight = exp(broadcast(partials.largest[i] - largest));
+      sum = fma(weight, load_n(partials.sums + i * n.D + j, n.D - j), sum);
+      total = fma(weight, broadcast(partials.total[i]), total);
+    }
+    store_n(out + j, prefix.last < 0 ? zero() : div(sum, total), n.D - j);
+  }
+}
+
+template <class S>
+static void attend(const Call& call, const In& q, const In& key_cache, const In& value_cache, const In& sequence,
+                   const In& position, const In& first_key, const Out& out, float scale) {
+  CachedShape n(q, key_cache);
+  Carver carve(call.workspace);
+  Partials partials(n, call.parallel ? call.parallel->threads : 1, carve);
+  parallel_for(call, n.R * n.G * n.ranges, [&](int64_t task, int worker) {
+    int64_t range = task % n.ranges, g = task / n.ranges % n.G, r = task / n.ranges / n.G;
+    Prefix prefix(n, r, sequence, position, first_key);
+    if (range < prefix.first_range() || range > prefix.last_range()) return;
+    attend_range<S>(n, prefix, r, g, range, q, key_cache, value_cache, scale, partials.queries + worker * n.D,
+                    partials);
+  });
+  parallel_for(call, n.R, [&](int64_t r, int) {
+    Prefix prefix(n, r, sequence, position, first_key);
+    for (int64_t row = r * n.H; row < (r + 1) * n.H; row++)
+      combine_ranges(n, prefix, partials, row, static_cast<S*>(at(out, row * n.D)));
+  });
+}
+
+size_t attention_cached_workspace(const Machine& machine, In q, In key_cache, In, In, In, In, Out, double) {
+  Carver carve(nullptr);
+  Partials(CachedShape(q, key_cache), machine.threads, carve);
+  return carve.used;
+}
+
+void attention_cached(const Call& call, In q, In key_cache, In value_cache, In sequence, In position, In first_key,
+                      Out out, double scale) {
+  if (q.dtype == DType::bf16)
+    attend<bf16>(call, q, key_cache, value_cache, sequence, position, first_key, out, static_cast<float>(scale));
+  else
+    attend<float>(call, q, key_cache, value_cache, sequence, position, first_key, out, static_cast<float>(scale));
+}
+
+}  // namespace FORETOKEN_LEVEL_NAMESPACE

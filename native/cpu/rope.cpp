@@ -1,0 +1,94 @@
+// Rotary embedding: sines and cosines of a position are computed once, in double, and turn all its heads.
+#include "attention.h"
+
+namespace FORETOKEN_LEVEL_NAMESPACE {
+
+// Sine and cosine of position·frequency[i], to 10⁻¹¹ before rounding to float. The loop has no branch, so that the
+// compiler makes vectors of it: reduction to [−π/4, π/4] (Cody and Waite), then the power series.
+static void sines_and_cosines(double position, const double* frequency, int64_t count, float* sines, float* cosines) {
+  constexpr double kQuarterTurns = 0.63661977236758134308, kHigh = 1.57079632679489655800e+00,
+                   kLow = 6.12323399573676603587e-17;
+  for (int64_t i = 0; i < count; i++) {
+    double angle = position * frequency[i];
+    double turns = __builtin_rint(angle * kQuarterTurns);
+    double x = __builtin_fma(-turns, kLow, __builtin_fma(-turns, kHigh, angle)), z = x * x;
+    double s = __builtin_fma(z, -1.0 / 39916800, 1.0 / 362880);
+    s = __builtin_fma(z, s, -1.0 / 5040);
+    s = __builtin_fma(z, s, 1.0 / 120);
+    s = __builtin_fma(z, s, -1.0 / 6);
+    s = __builtin_fma(z * x, s, x);
+    double c = __builtin_fma(z, 1.0 / 479001600, -1.0 / 3628800);
+    c = __builtin_fma(z, c, 1.0 / 40320);
+    c = __builtin_fma(z, c, -1.0 / 720);
+    c = __builtin_fma(z, c, 1.0 / 24);
+    c = __builtin_fma(z, c, -0.5);
+    c = __builtin_fma(z, c, 1.0);
+    double quadrant = turns - 4 * __builtin_floor(turns * 0.25);  // 0, 1, 2 or 3
+    bool odd = (quadrant == 1) | (quadrant == 3);
+    double sine = odd ? c : s, cosine = odd ? s : c;
+    sines[i] = static_cast<float>(quadrant >= 2 ? -sine : sine);
+    cosines[i] = static_cast<float>((quadrant == 1) | (quadrant == 2) ? -cosine : cosine);
+  }
+}
+
+template <class S>
+static void rotate_halves(S* low, int64_t half, const float* sines, const float* cosines) {
+  S* high = low + half;
+  for (int64_t i = 0; i < half; i += kWidth) {
+    int64_t n = half - i;
+    Vec sine = load_n(sines + i, n), cosine = load_n(cosines + i, n), x = load_n(low + i, n), y = load_n(high + i, n);
+    store_n(low + i, sub(mul(x, cosine), mul(y, sine)), n);
+    store_n(high + i, add(mul(y, cosine), mul(x, sine)), n);
+  }
+}
+
+// Rows that share their position lie a period apart; rows with positions of their own are not looked through for twins.
+struct RopeShape {
+  int64_t R, H, D, positions;
+  RopeShape(const InOut& x, const In& given_positions, int64_t period) : H(x.shape[x.rank - 2]), D(last_dimension(x)) {
+    R = row_count(x) / H;
+    positions = given(given_positions) || period > R ? R : period;
+  }
+};
+
+template <class S>
+static void rotate(const Call& call, const InOut& x, const In& positions, const RopeShape& n, double theta,
+                   bool inverse) {
+  constexpr int64_t kPositions = 16;  // of a task
+  int64_t half = n.D / 2;
+  Carver carve(call.workspace);
+  double* frequency = carve.take<double>(half);
+  for (int64_t i = 0; i < half; i++)
+    frequency[i] = __builtin_pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(n.D));
+  float* turns = carve.take<float>(0);
+  parallel_for(call, (n.positions + kPositions - 1) / kPositions, [&](int64_t task, int worker) {
+    float *sines = turns + worker * n.D, *cosines = sines + half;
+    int64_t last = (task + 1) * kPositions < n.positions ? (task + 1) * kPositions : n.positions;
+    for (int64_t p = task * kPositions; p < last; p++) {
+      double position = static_cast<double>(given(positions) ? static_cast<const int32_t*>(positions.data)[p] : p);
+      sines_and_cosines(position, frequency, half, sines, cosines);
+      if (inverse)
+        for (int64_t i = 0; i < half; i++) sines[i] = -sines[i];
+      for (int64_t r = p; r < n.R; r += n.positions)
+        for (int64_t h = 0; h < n.H; h++)
+          rotate_halves(static_cast<S*>(x.data) + (r * n.H + h) * n.D, half, sines, cosines);
+    }
+  });
+}
+
+size_t rope_workspace(const Machine& machine, InOut x, In, int64_t, double, bool) {
+  Carver carve(nullptr);
+  carve.take<double>(last_dimension(x) / 2);
+  carve.take<float>(machine.threads * last_dimension(x));
+  return carve.used;
+}
+
+void rope(const Call& call, InOut x, In positions, int64_t period, double theta, bool inverse) {
+  RopeShape n(x, positions, period);
+  if (x.dtype == DType::bf16)
+    rotate<bf16>(call, x, positions, n, theta, inverse);
+  else
+    rotate<float>(call, x, positions, n, theta, inverse);
+}
+
+}  // namespace FORETOKEN_LEVEL_NAMESPACE

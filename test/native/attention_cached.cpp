@@ -1,0 +1,226 @@
+// cache_append and attention_cached: values against f64, and a row's bits against everything they must not depend on.
+#include "helpers.h"
+
+using namespace foretoken;
+using namespace foretoken::test;
+
+namespace {
+
+struct Case {
+  const char* path;
+  int64_t H, G, D, capacity;
+  bool documents;
+};
+
+const std::vector<Case> kCases = {
+    {"one head", 1, 1, 2, 5, false},
+    {"width below a vector", 2, 2, 6, 70, false},
+    {"documents", 4, 4, 32, 200, true},
+    {"grouped heads, several blocks", 4, 2, 64, 200, false},
+    {"group of three, odd width", 6, 2, 10, 150, true},
+    {"group of eight, wide heads", 8, 1, 128, 140, false},
+    {"width that is no multiple of 32", 4, 1, 80, 130, true},
+    {"more than one range of keys", 2, 1, 16, 1300, true},
+};
+
+// Rows at a few positions of a few sequences; the cache is filled to each sequence's end and poisoned beyond it.
+template <class S>
+struct Problem {
+  Case c;
+  int64_t slots, R;
+  Buffer<S> q, key_cache, value_cache, out;
+  Buffer<int32_t> sequence, position, first;
+
+  Problem(const Case& c_, int64_t slots_, int64_t rows)
+      : c(c_),
+        slots(slots_),
+        R(rows),
+        q(Buffer<S>::of(random_normal(rows * c.H * c.D, 1.5, 21), 1)),
+        key_cache(slots * c.G * c.capacity * c.D),
+        value_cache(slots * c.G * c.capacity * c.D),
+        out(rows * c.H * c.D, 1),
+        sequence(rows),
+        position(rows),
+        first(rows) {
+    for (int64_t r = 0; r < R; r++) {
+      sequence[r] = static_cast<int32_t>(r % slots);
+      position[r] = static_cast<int32_t>((r * 37 + c.capacity - 1) % c.capacity);
+      first[r] = c.documents ? position[r] / 3 : 0;
+    }
+    for (int64_t slot = 0; slot < slots; slot++) fill_sequence(slot, slot, end_of(slot));
+  }
+
+  // The last position any row of this slot attends to.
+  int64_t end_of(int64_t slot) const {
+    int64_t end = -1;
+    for (int64_t r = 0; r < R; r++)
+      if (sequence[r] == slot) end = std::max<int64_t>(end, position[r]);
+    return end;
+  }
+  int64_t offset(int64_t slot, int64_t g) const { return (slot * c.G + g) * c.capacity * c.D; }
+  // The same sequence, whichever slot and capacity it sits in.
+  void fill_sequence(int64_t slot, int64_t seed, int64_t last) {
+    for (int64_t g = 0; g < c.G; g++) {
+      auto keys = random_normal((last + 1) * c.D, 1, 100 + 10 * seed + g);
+      auto values = random_normal((last + 1) * c.D, 1, 200 + 10 * seed + g);
+      for (size_t i = 0; i < keys.size(); i++) {
+        key_cache[offset(slot, g) + i] = from_double<S>(keys[i]);
+        value_cache[offset(slot, g) + i] = from_double<S>(values[i]);
+      }
+    }
+  }
+  AnyView cache_view(const Buffer<S>& x) const { return view_of(x, {slots, c.G, c.capacity, c.D}); }
+  void run_rows(const Kernels& kernels, int64_t from, int64_t count, const Parallel& parallel = {}) {
+    auto rows = [&](auto& x, std::initializer_list<int64_t> shape, int64_t width) {
+      AnyView view = view_of(x, shape);
+      view.data = x.data() + from * width;
+      return view;
+    };
+    run_on(parallel, kernels.attention_cached, rows(q, {count, c.H, c.D}, c.H * c.D), cache_view(key_cache),
+           cache_view(value_cache), rows(sequence, {count}, 1), rows(position, {count}, 1),
+           c.documents ? rows(first, {count}, 1) : absent, rows(out, {count, c.H, c.D}, c.H * c.D),
+           1 / std::sqrt(static_cast<double>(c.D)));
+  }
+  std::vector<double> expected() const {
+    std::vector<double> result(R * c.H * c.D);
+    for (int64_t r = 0; r < R; r++) {
+      for (int64_t h = 0; h < c.H; h++) {
+        int64_t base = offset(sequence[r], h / (c.H / c.G)), row = (r * c.H + h) * c.D;
+        std::vector<double> weights;
+        double total = 0;
+        for (int64_t s = first[r]; s <= position[r]; s++) {
+          double score = 0;
+          for (int64_t i = 0; i < c.D; i++) score += to_double(q[row + i]) * to_double(key_cache[base + s * c.D + i]);
+          weights.push_back(std::exp(score / std::sqrt(static_cast<double>(c.D))));
+          total += weights.back();
+        }
+        for (int64_t s = first[r]; s <= position[r]; s++)
+          for (int64_t i = 0; i < c.D; i++)
+            result[row + i] += weights[s - first[r]] / total * to_double(value_cache[base + s * c.D + i]);
+      }
+    }
+    return result;
+  }
+  bool row_equals(int64_t r, const Problem& other, int64_t other_r) const {
+    int64_t row = c.H * c.D;
+    return std::memcmp(out.data() + r * row, other.out.data() + other_r * row, row * sizeof(S)) == 0;
+  }
+};
+
+}  // namespace
+
+// f64: roundings. f32: √(D+T) roundings of 2⁻²⁴. bf16: sums are f32 and the probabilities are not rounded, so the only
+// bf16 rounding is that of the result, below 4 in size.
+TEST_CASE("attention_cached: values at every level") {
+  for (const Case& c : kCases) {
+    INFO(c.path);
+    Problem<double> exact(c, 2, 9);
+    exact.run_rows(oracle(), 0, exact.R);
+    CHECK(max_error(exact.out.values(), exact.expected()) < 1e-13);
+    for_each_level([&](const Backend& backend) {
+      Problem<float> f32(c, 2, 9);
+      f32.run_rows(*backend.kernels, 0, f32.R);
+      CHECK(max_error(f32.out.values(), f32.expected()) < 5e-6);
+      CHECK(f32.out.guards_intact());
+      Problem<bf16> half(c, 2, 9);
+      half.run_rows(*backend.kernels, 0, half.R);
+      CHECK(max_error(half.out.values(), half.expected()) < 1.0 / 128 + 1e-5);
+      CHECK(half.out.guards_intact());
+    });
+  }
+}
+
+TEST_CASE_TEMPLATE("attention_cached: a row has the same bits among 1 to 64 rows and on any threads", S, float, bf16) {
+  for_each_level([&](const Backend& backend) {
+    for (const Case& c : kCases) {
+      INFO(c.path);
+      Problem<S> together(c, 3, 64), apart(c, 3, 64);
+      together.run_rows(*backend.kernels, 0, 64);
+      int64_t done = 0;
+      for (int64_t count = 1; done < 64; count = std::min<int64_t>(count + 2, 64 - done)) {
+        apart.run_rows(*backend.kernels, done, count, ShuffledParallel(3, 17));
+        done += count;
+      }
+      CHECK(together.out.same_bits(apart.out));
+    }
+  });
+}
+
+TEST_CASE_TEMPLATE("attention_cached: a row has the same bits in another slot, capacity and company", S, float, bf16) {
+  for_each_level([&](const Backend& backend) {
+    for (const Case& c : kCases) {
+      INFO(c.path);
+      Problem<S> plain(c, 3, 12);
+      plain.run_rows(*backend.kernels, 0, 12);
+      Case roomy = c;
+      roomy.capacity = 2 * c.capacity + 77;
+      Problem<S> moved(roomy, 5, 12);
+      moved.key_cache.poison(), moved.value_cache.poison();
+      for (int64_t slot = 0; slot < 3; slot++) moved.fill_sequence(4 - slot, slot, plain.end_of(slot));
+      for (int64_t r = 0; r < 12; r++) {  // the rows in reverse order
+        moved.sequence[r] = 4 - plain.sequence[11 - r];
+        moved.position[r] = plain.position[11 - r];
+        moved.first[r] = plain.first[11 - r];
+        int64_t row = c.H * c.D;
+        std::memcpy(moved.q.data() + r * row, plain.q.data() + (11 - r) * row, row * sizeof(S));
+      }
+      moved.run_rows(*backend.kernels, 0, 12);
+      for (int64_t r = 0; r < 12; r++) CHECK(moved.row_equals(r, plain, 11 - r));
+    }
+  });
+}
+
+TEST_CASE("attention_cached: a row out of range is zeros and the others are untouched by it") {
+  for_each_level([&](const Backend& backend) {
+    Problem<float> plain(kCases[3], 2, 4), holed(kCases[3], 2, 4);
+    plain.run_rows(*backend.kernels, 0, 4);
+    holed.sequence[1] = 2;
+    holed.position[2] = static_cast<int32_t>(holed.c.capacity);
+    holed.run_rows(*backend.kernels, 0, 4);
+    for (int64_t i = 0; i < holed.c.H * holed.c.D; i++) {
+      CHECK(holed.out[holed.c.H * holed.c.D + i] == 0);
+      CHECK(holed.out[2 * holed.c.H * holed.c.D + i] == 0);
+    }
+    CHECK(holed.row_equals(0, plain, 0));
+    CHECK(holed.row_equals(3, plain, 3));
+  });
+}
+
+TEST_CASE("attention_cached: very large scores stay finite") {
+  for_each_level([&](const Backend& backend) {
+    Problem<float> problem(kCases[3], 2, 6);
+    for (int64_t i = 0; i < problem.q.size(); i++) problem.q[i] *= 3000;
+    problem.run_rows(*backend.kernels, 0, 6);
+    for (int64_t i = 0; i < problem.out.size(); i++) CHECK(std::abs(problem.out[i]) < 6);
+  });
+}
+
+TEST_CASE_TEMPLATE("cache_append: writes each row to its place and nothing else", S, float, bf16, double) {
+  constexpr int64_t kRows = 5, kSlots = 3, kGroups = 2, kCapacity = 4, D = 6;
+  const std::vector<double> sequence = {2, 0, -1, 1, 3}, position = {3, 0, 1, 4, 2};  // rows 2, 3, 4 are out of range
+  auto check = [&](const Kernels& kernels) {
+    Buffer<S> k = Buffer<S>::of(random_normal(kRows * kGroups * D, 1, 1));
+    Buffer<S> v = Buffer<S>::of(random_normal(kRows * kGroups * D, 1, 2));
+    Buffer<S> keys(kSlots * kGroups * kCapacity * D), values(kSlots * kGroups * kCapacity * D);
+    Buffer<S> expected_keys = keys, expected_values = values;
+    for (int64_t r : {0, 1}) {
+      for (int64_t g = 0; g < kGroups; g++) {
+        int64_t to =
+            ((static_cast<int64_t>(sequence[r]) * kGroups + g) * kCapacity + static_cast<int64_t>(position[r])) * D;
+        std::memcpy(&expected_keys[to], &k[(r * kGroups + g) * D], D * sizeof(S));
+        std::memcpy(&expected_values[to], &v[(r * kGroups + g) * D], D * sizeof(S));
+      }
+    }
+    run(kernels.cache_append, view_of(k, {kRows, kGroups, D}), view_of(v, {kRows, kGroups, D}),
+        view_of(Buffer<int32_t>::of(sequence), {kRows}), view_of(Buffer<int32_t>::of(position), {kRows}),
+        view_of(keys, {kSlots, kGroups, kCapacity, D}), view_of(values, {kSlots, kGroups, kCapacity, D}));
+    CHECK(keys.same_bits(expected_keys));
+    CHECK(values.same_bits(expected_values));
+    CHECK(keys.guards_intact());
+    CHECK(values.guards_intact());
+  };
+  if constexpr (std::is_same_v<S, double>)
+    check(oracle());
+  else
+    for_each_level([&](const Backend& backend) { check(*backend.kernels); });
+}
