@@ -19,7 +19,6 @@ export type ErrorCode =
   | "NO_TOKENIZER"
   | "OUT_OF_MEMORY"
   | "SAVE_FAILED"
-  | "SAVE_FAILED"
   | "SHAPE_MISMATCH"
   | "STREAM_FAILED"
   | "WRONG_DEVICE";

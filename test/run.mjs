@@ -6,6 +6,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 const results = "build/results";
 
 const steps = {
+  format: () => check("npm run --silent format:check"),
   lint: () => check("npm run --silent lint"),
   types: () => check("npm run --silent typecheck"),
   native: () => (run("npm run --silent build:native && npm run --silent build:tests").ok ? doctest() : failed),

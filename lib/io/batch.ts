@@ -37,7 +37,7 @@ export interface TokenStream {
   readonly crossDocuments: boolean;
 }
 
-export const kIgnored = -100;
+export const ignored = -100;
 
 /** A batch of padding: nothing is a target, every position sees itself only. */
 export function emptyBatch(shape: BatchShape, position: number): Batch {
@@ -46,10 +46,12 @@ export function emptyBatch(shape: BatchShape, position: number): Batch {
   const own = Int32Array.from({ length: batchSize * contextLength }, (_, i) => i % contextLength);
   return {
     tokens: new Int32Array(batchSize * columns),
-    targets: new Int32Array(batchSize * columns).fill(kIgnored),
+    targets: new Int32Array(batchSize * columns).fill(ignored),
     limit: own,
     firstKey: own.slice(),
-    ...{ batchSize, contextLength, lookahead },
+    batchSize,
+    contextLength,
+    lookahead,
     position,
   };
 }
@@ -110,7 +112,7 @@ export function validTargets(batch: Batch): number[] {
       let count = 0;
       for (let t = 0; t < T; t++) {
         const last = limit[row * T + t] ?? -1;
-        if (t + head <= last && (targets[row * columns + t + head] ?? kIgnored) >= 0) count++;
+        if (t + head <= last && (targets[row * columns + t + head] ?? ignored) >= 0) count++;
       }
       counts[head - 1] = (counts[head - 1] ?? 0) + count;
     }
@@ -123,5 +125,5 @@ function copyTokens(batch: Batch, at: number, stream: TokenStream, position: num
   batch.tokens.set(tokens, at);
   batch.targets.set(tokens, at);
   if (stream.lossMask === null) return;
-  for (let i = 0; i < count; i++) if (stream.lossMask[position + i] === 0) batch.targets[at + i] = kIgnored;
+  for (let i = 0; i < count; i++) if (stream.lossMask[position + i] === 0) batch.targets[at + i] = ignored;
 }

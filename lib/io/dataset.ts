@@ -7,11 +7,11 @@ import { hash32, permute } from "./shuffle.js";
 import type { Tokenizer } from "./tokenizer.js";
 
 export interface BatchOptions extends BatchShape {
-  readonly seed?: number;
+  readonly seed?: number | undefined;
   /** Windows already seen: `position` of the last batch that was used. */
-  readonly position?: number;
+  readonly position?: number | undefined;
   /** Stop after so many passes over the data; the last batch is filled up with padding. Default: never. */
-  readonly epochs?: number;
+  readonly epochs?: number | undefined;
 }
 
 export interface Dataset {
@@ -21,6 +21,8 @@ export interface Dataset {
   readonly documentCount: number;
   /** SHA-256 over everything that batches are made of: equal fingerprints give equal batches. */
   readonly fingerprint: string;
+  /** Each document's tokens: a view, not to be written to. */
+  documents(): Generator<TokenStream["tokens"], void, undefined>;
   /** Windows in one epoch: ⌊tokens / T⌋. Errors: BAD_DATA when the data is shorter than one window. */
   windowsPerEpoch(shape: BatchShape): number;
   /** Shuffled windows, for training. */
@@ -33,15 +35,15 @@ export interface Dataset {
 export interface DatasetItem {
   readonly tokens: ArrayLike<number>;
   /** One number per token: 0 where it is no target. */
-  readonly lossMask?: ArrayLike<number>;
+  readonly lossMask?: ArrayLike<number> | undefined;
 }
 
 export interface TokenDatasetOptions {
   /** Default: the tokenizer's. */
-  readonly vocabSize?: number;
-  readonly tokenizer?: Tokenizer;
+  readonly vocabSize?: number | undefined;
+  readonly tokenizer?: Tokenizer | undefined;
   /** Whether attention and targets cross from one document to the next. Default: false. */
-  readonly crossDocuments?: boolean;
+  readonly crossDocuments?: boolean | undefined;
 }
 
 /**
@@ -101,6 +103,14 @@ export class StreamDataset implements Dataset {
 
   get documentCount(): number {
     return this.stream.ends.length;
+  }
+
+  *documents(): Generator<TokenStream["tokens"], void, undefined> {
+    let start = 0;
+    for (const end of this.stream.ends) {
+      yield this.stream.tokens.subarray(start, end);
+      start = end;
+    }
   }
 
   windowsPerEpoch(shape: BatchShape): number {

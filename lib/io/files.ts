@@ -37,7 +37,7 @@ export interface FileSystem {
 }
 
 /** One read call's limit on Linux is just below 2 GiB. */
-const kReadBytes = 1 << 30;
+const maxReadBytes = 1 << 30;
 
 async function syncPath(path: string, flags: "r" | "r+"): Promise<void> {
   const handle = await open(path, flags);
@@ -49,8 +49,8 @@ async function syncPath(path: string, flags: "r" | "r+"): Promise<void> {
 }
 
 async function openForReading(path: string): Promise<OpenFile> {
+  const { size } = await stat(path);
   const handle = await open(path, "r");
-  const { size } = await handle.stat();
   return {
     size,
     close: () => handle.close(),
@@ -58,7 +58,7 @@ async function openForReading(path: string): Promise<OpenFile> {
       const bytes = new Uint8Array(Math.max(0, Math.min(length, size - offset)));
       let done = 0;
       while (done < bytes.length) {
-        const count = Math.min(bytes.length - done, kReadBytes);
+        const count = Math.min(bytes.length - done, maxReadBytes);
         const { bytesRead } = await handle.read(bytes, done, count, offset + done);
         if (bytesRead === 0) return bytes.subarray(0, done);
         done += bytesRead;
@@ -124,30 +124,25 @@ export async function makeFolder(fs: FileSystem, path: string): Promise<void> {
   await fs.fsyncDirectory(parent);
 }
 
+/** Does something that reads `path`; what the system refuses is BAD_CHECKPOINT. */
+export async function reading<Value>(path: string, action: () => Promise<Value>): Promise<Value> {
+  try {
+    return await action();
+  } catch (cause) {
+    if (!isSystemError(cause)) throw cause;
+    const details = { op: "load", argument: path, wanted: "a readable file", got: reason(cause), cause };
+    throw new ForetokenError("BAD_CHECKPOINT", details);
+  }
+}
+
 /** A JSON file's value; a missing or damaged one is BAD_CHECKPOINT. */
 export async function readJson(fs: FileSystem, path: string): Promise<unknown> {
-  let bytes: Uint8Array;
-  try {
-    bytes = await fs.read(path);
-  } catch (cause) {
-    throw new ForetokenError("BAD_CHECKPOINT", {
-      op: "load",
-      argument: path,
-      wanted: "a readable file",
-      got: reason(cause),
-      cause,
-    });
-  }
+  const bytes = await reading(path, () => fs.read(path));
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch (cause) {
-    throw new ForetokenError("BAD_CHECKPOINT", {
-      op: "load",
-      argument: path,
-      wanted: "JSON",
-      got: reason(cause),
-      cause,
-    });
+    const details = { op: "load", argument: path, wanted: "JSON", got: reason(cause), cause };
+    throw new ForetokenError("BAD_CHECKPOINT", details);
   }
 }
 

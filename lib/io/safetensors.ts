@@ -2,11 +2,11 @@
 // Everything in the header is checked before any data is touched, as the reference implementation does
 // (https://github.com/huggingface/safetensors, Format), and every error names the rule that was broken.
 import { ForetokenError } from "../errors.js";
-import { type Chunks, diskFileSystem, type FileSystem, type OpenFile, reason } from "./files.js";
+import { type Chunks, diskFileSystem, type FileSystem, type OpenFile, reading, reason } from "./files.js";
 import { duplicateKey } from "./json-keys.js";
 
 /** Bytes per element, in the reference's order, which rises with alignment. Little-endian. */
-const kDTypeBytes = {
+const dtypeBytes = {
   BOOL: 1,
   U8: 1,
   I8: 1,
@@ -24,7 +24,7 @@ const kDTypeBytes = {
   U64: 8,
 } as const;
 
-export type SafetensorsDType = keyof typeof kDTypeBytes;
+export type SafetensorsDType = keyof typeof dtypeBytes;
 
 export interface TensorInfo {
   readonly dtype: SafetensorsDType;
@@ -58,13 +58,13 @@ interface Header {
 }
 
 /** As in the reference: a longer header is an attack. */
-const kMaxHeaderBytes = 100_000_000;
-const kLengthBytes = 8;
-const kMetadata = "__metadata__";
+const maxHeaderBytes = 100_000_000;
+const lengthBytes = 8;
+const metadataKey = "__metadata__";
 
 /** Bytes of a tensor of this dtype and shape. */
 export function tensorBytes({ dtype, shape }: TensorInfo): number {
-  return shape.reduce((product, size) => product * size, kDTypeBytes[dtype]);
+  return shape.reduce((product, size) => product * size, dtypeBytes[dtype]);
 }
 
 /**
@@ -110,14 +110,11 @@ export async function writeSafetensors(
  * const bytes = await file.read("lm_head.weight");
  */
 export async function openSafetensors(path: string, fs: FileSystem = diskFileSystem): Promise<SafetensorsFile> {
-  const file = await fs.open(path).catch((cause: unknown) => {
-    const details = { op: "openSafetensors", argument: path, wanted: "a readable file", got: reason(cause), cause };
-    throw new ForetokenError("BAD_CHECKPOINT", details);
-  });
+  const file = await reading(path, () => fs.open(path));
   try {
-    const headerBytes = await readHeaderBytes(file, path);
-    const header = parseHeader(headerBytes, file.size - kLengthBytes - headerBytes.length, path);
-    return asSafetensorsFile(file, path, header, kLengthBytes + headerBytes.length);
+    const headerBytes = await reading(path, () => readHeaderBytes(file, path));
+    const header = parseHeader(headerBytes, file.size - lengthBytes - headerBytes.length, path);
+    return asSafetensorsFile(file, path, header, lengthBytes + headerBytes.length);
   } catch (error) {
     await file.close();
     throw error;
@@ -133,7 +130,7 @@ function asSafetensorsFile(file: OpenFile, path: string, header: Header, dataSta
       const entry = header.tensors.get(name);
       if (entry === undefined) throw broken(path, name, "a tensor of this name", "none in the file");
       const length = entry.end - entry.begin;
-      const bytes = await file.read(dataStart + entry.begin, length);
+      const bytes = await reading(path, () => file.read(dataStart + entry.begin, length));
       if (bytes.length !== length) throw broken(path, name, `${length} bytes`, `${bytes.length}: the file was cut`);
       return bytes;
     },
@@ -143,7 +140,7 @@ function asSafetensorsFile(file: OpenFile, path: string, header: Header, dataSta
 }
 
 function compareTensors(a: SavedTensor, b: SavedTensor): number {
-  const order = Object.keys(kDTypeBytes);
+  const order = Object.keys(dtypeBytes);
   const byDType = order.indexOf(b.dtype) - order.indexOf(a.dtype);
   if (byDType !== 0) return byDType;
   return Buffer.compare(Buffer.from(a.name), Buffer.from(b.name));
@@ -153,9 +150,9 @@ function encodeHeader(ordered: readonly SavedTensor[], metadata: Readonly<Record
   const fields: string[] = [];
   const names = Object.keys(metadata).sort();
   if (names.length > 0) {
-    fields.push(`"${kMetadata}":{${names.map((name) => pair(name, metadata[name])).join(",")}}`);
+    fields.push(`"${metadataKey}":{${names.map((name) => pair(name, metadata[name])).join(",")}}`);
   }
-  const seen = new Set([kMetadata]);
+  const seen = new Set([metadataKey]);
   let offset = 0;
   for (const { name, dtype, shape } of ordered) {
     if (seen.has(name)) {
@@ -169,9 +166,9 @@ function encodeHeader(ordered: readonly SavedTensor[], metadata: Readonly<Record
   }
   const json = new TextEncoder().encode(`{${fields.join(",")}}`);
   const length = Math.ceil(json.length / 8) * 8; // the data starts aligned
-  const bytes = new Uint8Array(kLengthBytes + length).fill(0x20);
+  const bytes = new Uint8Array(lengthBytes + length).fill(0x20);
   new DataView(bytes.buffer).setBigUint64(0, BigInt(length), true);
-  bytes.set(json, kLengthBytes);
+  bytes.set(json, lengthBytes);
   return bytes;
 }
 
@@ -180,26 +177,26 @@ function pair(name: string, value: unknown): string {
 }
 
 async function readHeaderBytes(file: OpenFile, path: string): Promise<Uint8Array> {
-  const prefix = await file.read(0, kLengthBytes);
-  if (prefix.length < kLengthBytes) throw broken(path, null, "8 bytes of header length", `${file.size} bytes in all`);
+  const prefix = await file.read(0, lengthBytes);
+  if (prefix.length < lengthBytes) throw broken(path, null, "8 bytes of header length", `${file.size} bytes in all`);
   const length = new DataView(prefix.buffer, prefix.byteOffset).getBigUint64(0, true);
-  if (length > kMaxHeaderBytes) {
-    throw broken(path, null, `a header of at most ${kMaxHeaderBytes} bytes`, `header length ${length}`);
+  if (length > maxHeaderBytes) {
+    throw broken(path, null, `a header of at most ${maxHeaderBytes} bytes`, `header length ${length}`);
   }
-  const available = file.size - kLengthBytes;
+  const available = file.size - lengthBytes;
   if (Number(length) > available) {
     throw broken(path, null, `a header within the file (${available} bytes left)`, `header length ${length}`);
   }
-  return await file.read(kLengthBytes, Number(length));
+  return await file.read(lengthBytes, Number(length));
 }
 
 function parseHeader(bytes: Uint8Array, dataBytes: number, path: string): Header {
   if (bytes[0] !== 0x7b) throw broken(path, null, "a header that starts with {", `byte ${bytes[0] ?? "none"}`);
   const json = parseObject(bytes, path);
-  const metadata = parseMetadata(json[kMetadata], path);
+  const metadata = parseMetadata(json[metadataKey], path);
   const tensors = new Map<string, Entry>();
   for (const [name, value] of Object.entries(json)) {
-    if (name !== kMetadata) tensors.set(name, parseEntry(value, path, name));
+    if (name !== metadataKey) tensors.set(name, parseEntry(value, path, name));
   }
   checkLayout(tensors, dataBytes, path);
   return { metadata, tensors };
@@ -222,10 +219,10 @@ function parseObject(bytes: Uint8Array, path: string): Record<string, unknown> {
 
 function parseMetadata(value: unknown, path: string): ReadonlyMap<string, string> {
   if (value === undefined) return new Map();
-  if (!isObject(value)) throw broken(path, kMetadata, "an object of strings", JSON.stringify(value).slice(0, 40));
+  if (!isObject(value)) throw broken(path, metadataKey, "an object of strings", JSON.stringify(value).slice(0, 40));
   const metadata = new Map<string, string>();
   for (const [key, text] of Object.entries(value)) {
-    if (typeof text !== "string") throw broken(path, kMetadata, `a string for ${JSON.stringify(key)}`, typeof text);
+    if (typeof text !== "string") throw broken(path, metadataKey, `a string for ${JSON.stringify(key)}`, typeof text);
     metadata.set(key, text);
   }
   return metadata;
@@ -235,7 +232,7 @@ function parseEntry(value: unknown, path: string, name: string): Entry {
   if (!isObject(value)) throw broken(path, name, "an object with dtype, shape and data_offsets", typeof value);
   const { dtype, shape, data_offsets: offsets } = value;
   if (!isDType(dtype)) {
-    throw broken(path, name, `a dtype of ${Object.keys(kDTypeBytes).join(", ")}`, show(dtype));
+    throw broken(path, name, `a dtype of ${Object.keys(dtypeBytes).join(", ")}`, show(dtype));
   }
   if (!isSizes(shape)) throw broken(path, name, "a shape of non-negative integers", show(shape));
   if (!isSizes(offsets) || offsets.length !== 2) {
@@ -252,7 +249,7 @@ function parseEntry(value: unknown, path: string, name: string): Entry {
 
 /** No intermediate product may pass 2^53, even when a later size is 0. */
 function checkedBytes(dtype: SafetensorsDType, shape: readonly number[], path: string, name: string): number {
-  let bytes: number = kDTypeBytes[dtype];
+  let bytes: number = dtypeBytes[dtype];
   for (const size of shape) {
     bytes *= size;
     if (!Number.isSafeInteger(bytes)) throw broken(path, name, "a shape whose bytes can be counted", show(shape));
@@ -284,7 +281,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
 }
 
 function isDType(value: unknown): value is SafetensorsDType {
-  return typeof value === "string" && Object.hasOwn(kDTypeBytes, value);
+  return typeof value === "string" && Object.hasOwn(dtypeBytes, value);
 }
 
 function isSizes(value: unknown): value is number[] {

@@ -1,10 +1,10 @@
 // Saving that a crash cannot spoil: a folder is written under a temporary name beside its place, made durable, and
 // renamed; the pointer `latest` follows as a step of its own; only then are older checkpoints taken away. Whatever
 // prefix of these steps reached the disk, the checkpoint that `latest` names is complete.
-import { createHash } from "node:crypto";
+import { createHash, type Hash } from "node:crypto";
 import { basename, dirname, join } from "node:path";
 import { ForetokenError } from "../errors.js";
-import { type Chunks, type FileSystem, isSystemError, makeFolder, reason } from "./files.js";
+import { type Chunks, type FileSystem, isSystemError, makeFolder, reading, reason } from "./files.js";
 
 /** A file to be saved; its chunks are asked for when their turn comes, so that memory stays flat. */
 export interface SavedFile {
@@ -14,15 +14,18 @@ export interface SavedFile {
 
 export interface CheckpointOptions {
   /** How many checkpoints stay, the new one included. Default: all. */
-  readonly keep?: number;
+  readonly keep?: number | undefined;
 }
 
 /** SHA-256 of each file of a folder, in the format of `sha256sum`. */
 export const checksumsName = "SHA256SUMS";
 
-const kSaving = ".saving-";
-const kPrevious = ".previous-";
-const kRemoving = ".removing-";
+/** Read and hashed at a time. */
+const pieceBytes = 1 << 22;
+
+const savingPrefix = ".saving-";
+const previousPrefix = ".previous-";
+const removingPrefix = ".removing-";
 
 /** A file of text, or of bytes in memory. */
 export function savedFile(name: string, content: string | Uint8Array): SavedFile {
@@ -41,7 +44,7 @@ export function savedJson(name: string, value: unknown): SavedFile {
  */
 export async function saveFolderAtomically(fs: FileSystem, path: string, files: readonly SavedFile[]): Promise<void> {
   const [parent, name] = [dirname(path), basename(path)];
-  const temporary = join(parent, kSaving + name);
+  const temporary = join(parent, savingPrefix + name);
   await saving(path, async () => {
     await makeFolder(fs, parent);
     await fs.remove(temporary);
@@ -57,7 +60,7 @@ export async function saveFolderAtomically(fs: FileSystem, path: string, files: 
 
 /** Replaces one small file, complete or not at all. Errors: SAVE_FAILED. */
 export async function saveFileAtomically(fs: FileSystem, path: string, content: string | Uint8Array): Promise<void> {
-  const temporary = join(dirname(path), kSaving + basename(path));
+  const temporary = join(dirname(path), savingPrefix + basename(path));
   await saving(path, async () => {
     try {
       await fs.write(temporary, savedFile(path, content).chunks());
@@ -72,8 +75,8 @@ export async function saveFileAtomically(fs: FileSystem, path: string, content: 
 }
 
 /**
- * Saves `run/checkpoints/name`, then points `run/latest` to it, then removes checkpoints beyond `keep` (the oldest by
- * name, never the new one) and what crashes left behind. Errors: SAVE_FAILED.
+ * Saves `run/checkpoints/name`, then points `run/latest` to it, then removes checkpoints `step-…` beyond `keep` (those of
+ * the earliest steps, never the new one) and what crashes left behind. Errors: SAVE_FAILED.
  */
 export async function saveCheckpoint(
   fs: FileSystem,
@@ -93,20 +96,24 @@ export async function saveCheckpoint(
  * Errors: BAD_CHECKPOINT.
  */
 export async function findCheckpoint(fs: FileSystem, path: string): Promise<string> {
-  const own = await completeFolder(fs, path);
-  if (own !== null && (await fs.exists(join(own, "config.json")))) return own;
-  const pointer = join(path, "latest");
-  if (!(await fs.exists(pointer))) {
+  return await reading(path, async () => {
+    const own = await completeFolder(fs, path);
+    if (own !== null && (await fs.exists(join(own, "config.json")))) return own;
+    const pointer = join(path, "latest");
+    if (await fs.exists(pointer)) return await follow(fs, pointer);
     throw new ForetokenError("BAD_CHECKPOINT", {
       op: "load",
       argument: path,
       wanted: "a checkpoint (with config.json) or a run's folder (with latest)",
       got: own === null ? "no such folder" : "neither file in it",
     });
-  }
+  });
+}
+
+async function follow(fs: FileSystem, pointer: string): Promise<string> {
   const name = new TextDecoder().decode(await fs.read(pointer)).trim();
   const isName = /^[\w-][\w.-]*$/.test(name);
-  const checkpoint = isName ? await completeFolder(fs, join(path, "checkpoints", name)) : null;
+  const checkpoint = isName ? await completeFolder(fs, join(dirname(pointer), "checkpoints", name)) : null;
   if (checkpoint !== null) return checkpoint;
   throw new ForetokenError("BAD_CHECKPOINT", {
     op: "load",
@@ -124,11 +131,11 @@ export async function findCheckpoint(fs: FileSystem, path: string): Promise<stri
 export async function verifyChecksums(fs: FileSystem, folder: string, names: readonly string[]): Promise<void> {
   const path = join(folder, checksumsName);
   if (!(await fs.exists(path))) return;
-  const sums = parseChecksums(new TextDecoder().decode(await fs.read(path)));
+  const sums = parseChecksums(new TextDecoder().decode(await reading(path, () => fs.read(path))));
   for (const name of names) {
     const wanted = sums.get(name);
     const file = join(folder, name);
-    const got = await digestOf(fs, file);
+    const got = await reading(file, () => digestOf(fs, file));
     if (got === wanted) continue;
     throw new ForetokenError("BAD_CHECKPOINT", {
       op: "load",
@@ -143,7 +150,7 @@ export async function verifyChecksums(fs: FileSystem, folder: string, names: rea
 /** The folder, or its predecessor where a crash fell between the two renames that replace it, or null. */
 async function completeFolder(fs: FileSystem, path: string): Promise<string | null> {
   if (await fs.exists(path)) return path;
-  const previous = join(dirname(path), kPrevious + basename(path));
+  const previous = join(dirname(path), previousPrefix + basename(path));
   return (await fs.exists(previous)) ? previous : null;
 }
 
@@ -163,17 +170,21 @@ async function writeFolder(fs: FileSystem, folder: string, files: readonly Saved
   await fs.fsyncDirectory(folder);
 }
 
-async function* hashing(chunks: Chunks, hash: { update(chunk: Uint8Array): unknown }): AsyncGenerator<Uint8Array> {
+/** In pieces, so that hashing a large tensor does not hold up the event loop. */
+async function* hashing(chunks: Chunks, hash: Hash): AsyncGenerator<Uint8Array> {
   for await (const chunk of chunks) {
-    hash.update(chunk);
-    yield chunk;
+    for (let start = 0; start < chunk.length; start += pieceBytes) {
+      const piece = chunk.subarray(start, start + pieceBytes);
+      hash.update(piece);
+      yield piece;
+    }
   }
 }
 
 /** A folder cannot be renamed over a full one: the old one steps aside first, under a name that readers know. */
 async function putInPlace(fs: FileSystem, temporary: string, path: string): Promise<void> {
   const parent = dirname(path);
-  const previous = join(parent, kPrevious + basename(path));
+  const previous = join(parent, previousPrefix + basename(path));
   const replaces = await fs.exists(path);
   if (replaces) {
     await fs.remove(previous);
@@ -191,13 +202,16 @@ async function putInPlace(fs: FileSystem, temporary: string, path: string): Prom
 
 async function prune(fs: FileSystem, folder: string, newest: string, keep: number): Promise<void> {
   const names = await fs.list(folder);
-  const leftovers = names.filter((name) => [kSaving, kPrevious, kRemoving].some((prefix) => name.startsWith(prefix)));
+  const leftovers = names.filter((name) =>
+    [savingPrefix, previousPrefix, removingPrefix].some((prefix) => name.startsWith(prefix)),
+  );
   for (const name of leftovers) await fs.remove(join(folder, name));
 
-  const others = names.filter((name) => !name.startsWith(".") && name !== newest);
-  const excess = others.slice(0, Math.max(0, others.length - (keep - 1)));
+  const steps = names.filter((name) => /^step-\d+$/.test(name) && name !== newest); // other folders are not ours
+  steps.sort((a, b) => Number(a.slice(5)) - Number(b.slice(5)));
+  const excess = steps.slice(0, Math.max(0, steps.length - (keep - 1)));
   for (const name of excess) {
-    const removing = join(folder, kRemoving + name); // a visible name is always a complete checkpoint
+    const removing = join(folder, removingPrefix + name); // a visible name is always a complete checkpoint
     await fs.rename(join(folder, name), removing);
     await fs.remove(removing);
   }
@@ -217,15 +231,14 @@ async function digestOf(fs: FileSystem, path: string): Promise<string> {
   const file = await fs.open(path);
   try {
     const hash = createHash("sha256");
-    const step = 1 << 22;
-    for (let offset = 0; offset < file.size; offset += step) hash.update(await file.read(offset, step));
+    for (let at = 0; at < file.size; at += pieceBytes) hash.update(await file.read(at, pieceBytes));
     return hash.digest("hex");
   } finally {
     await file.close();
   }
 }
 
-const kRemedies: Readonly<Record<string, string>> = {
+const remedies: Readonly<Record<string, string>> = {
   ENOSPC: "Free some space, lower `keep`, or save elsewhere.",
   EDQUOT: "Free some of your quota, lower `keep`, or save elsewhere.",
   EACCES: "Give a folder that you may write to.",
@@ -239,7 +252,7 @@ async function saving(path: string, action: () => Promise<void>): Promise<void> 
     await action();
   } catch (cause) {
     if (!isSystemError(cause)) throw cause;
-    const remedy = kRemedies[cause.code ?? ""];
+    const remedy = remedies[cause.code ?? ""];
     throw new ForetokenError("SAVE_FAILED", {
       op: "save",
       argument: path,

@@ -16,7 +16,7 @@ function mix(word: number): number {
   return (hash ^ (hash >>> 16)) + 0x9e3779b9;
 }
 
-const kRounds = 6;
+const rounds = 6;
 
 /**
  * The place of `index` in a permutation of 0..count−1 that (seed, epoch) choose: a Feistel network over the next power
@@ -29,7 +29,7 @@ export function permute(index: number, count: number, seed: number, epoch: numbe
   do {
     let left = Math.floor(value / half);
     let right = value % half;
-    for (let round = 0; round < kRounds; round++) {
+    for (let round = 0; round < rounds; round++) {
       const mixed = (left ^ hash32(seed, epoch, round, right)) & (half - 1);
       left = right;
       right = mixed;

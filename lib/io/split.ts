@@ -4,11 +4,11 @@ import { ForetokenError, nearestName } from "../errors.js";
 
 export interface SplitOptions {
   /** Share of the bytes to hold out, as nearly as whole groups allow. Default: 0.1, unless groups are named. */
-  readonly fraction?: number;
+  readonly fraction?: number | undefined;
   /** Names of the groups to hold out. */
-  readonly groups?: readonly string[];
+  readonly groups?: readonly string[] | undefined;
   /** Which groups are drawn. */
-  readonly seed?: number;
+  readonly seed?: number | undefined;
 }
 
 export interface Group {

@@ -10,9 +10,9 @@ import { keepWithoutTwins } from "./twins.js";
 
 export interface TextDatasetOptions {
   /** Files that share over half of their lines with another one. Default: "drop". */
-  readonly twins?: "drop" | "keep";
+  readonly twins?: "drop" | "keep" | undefined;
   /** Whether attention and targets cross from one file to the next. Default: false. */
-  readonly crossDocuments?: boolean;
+  readonly crossDocuments?: boolean | undefined;
 }
 
 export interface TextFile {
@@ -96,18 +96,9 @@ export class TextDataset extends StreamDataset {
   }
 
   private pick(isPicked: (file: TextFile) => boolean): TextDataset {
-    const items: DatasetItem[] = [];
-    const files: TextFile[] = [];
-    let start = 0;
-    for (const [index, file] of this.files.entries()) {
-      const end = this.stream.ends[index] ?? start;
-      if (isPicked(file)) {
-        items.push({ tokens: this.stream.tokens.subarray(start, end) });
-        files.push(file);
-      }
-      start = end;
-    }
-    return this.part(items, files);
+    const picked = this.files.map(isPicked);
+    const items = [...this.documents()].filter((_, index) => picked[index]).map((tokens) => ({ tokens }));
+    return this.part(items, this.files.filter(isPicked));
   }
 
   private cut(fraction: number): { train: TextDataset; eval: TextDataset } {

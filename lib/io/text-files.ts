@@ -39,7 +39,7 @@ export function loadText(paths: readonly string[]): LoadedText {
   const files: LoadedFile[] = [];
   let binaries = 0;
   for (const { path, named } of found) {
-    const content = readContent(path);
+    const content = readable(path, (file) => readFileSync(file));
     const isBinary = content.includes(0);
     if (named && isBinary)
       throw badData(path, "text", "a file with a zero byte", "Byte 0 ends a document: leave binaries out.");
@@ -75,14 +75,14 @@ function findFiles(paths: readonly string[]): FoundFile[] {
   for (const path of paths.filter((path) => !path.startsWith("!"))) {
     const matches = matchesOf(path, ignore);
     if (matches.length === 0) throw badData(path, "files", "no match", "Give files, folders or globs that exist.");
-    all.push(...matches);
+    for (const match of matches) all.push(match);
   }
   if (all.length === 0) throw badData("paths", "at least one file, folder or glob", "none");
   all.sort((a, b) => (a.path < b.path ? -1 : 1)); // by code units: no locale
 
   const found = new Map<string, FoundFile>(); // links and several patterns may lead to one file: it is read once
   for (const file of all) {
-    const key = realpathSync(file.path);
+    const key = readable(file.path, (path) => realpathSync(path));
     const known = found.get(key) ?? file;
     found.set(key, { path: known.path, named: known.named || file.named });
   }
@@ -90,7 +90,7 @@ function findFiles(paths: readonly string[]): FoundFile[] {
 }
 
 function matchesOf(path: string, ignore: readonly string[]): FoundFile[] {
-  const kind = statSync(path, { throwIfNoEntry: false });
+  const kind = readable(path, (file) => statSync(file, { throwIfNoEntry: false }));
   if (kind?.isFile()) return [{ path: resolve(path), named: true }];
   const pattern = kind?.isDirectory() ? `${escapePath(path.replace(/\/+$/, "") || "/")}/**` : path;
   if (!kind && !isDynamicPattern(path)) return [];
@@ -98,17 +98,12 @@ function matchesOf(path: string, ignore: readonly string[]): FoundFile[] {
   return globSync(pattern, options).map((match) => ({ path: resolve(match), named: false }));
 }
 
-function readContent(path: string): Uint8Array {
+function readable<Value>(path: string, action: (path: string) => Value): Value {
   try {
-    return readFileSync(path);
+    return action(path);
   } catch (cause) {
-    throw new ForetokenError("BAD_DATA", {
-      op: "textDataset",
-      argument: path,
-      wanted: "a readable file",
-      got: reason(cause),
-      cause,
-    });
+    const details = { op: "textDataset", argument: path, wanted: "a readable file", got: reason(cause), cause };
+    throw new ForetokenError("BAD_DATA", details);
   }
 }
 

@@ -23,9 +23,9 @@ export interface TextStream {
   flush(): string;
 }
 
-const kBytes = 256;
+const byteCount = 256;
 /** Byte 0 under its own name: as an added token it is also what the bytes of a text containing U+0000 become. */
-const kEndToken = "\u0000";
+const endToken = "\u0000";
 
 /**
  * Tokens are the bytes of UTF-8; byte 0 ends a document.
@@ -35,7 +35,7 @@ const kEndToken = "\u0000";
  */
 export function byteTokenizer(): Tokenizer {
   return {
-    vocabSize: kBytes,
+    vocabSize: byteCount,
     eosToken: 0,
     encode: (text) => Int32Array.from(typeof text === "string" ? new TextEncoder().encode(text) : text),
     decode(tokens) {
@@ -77,7 +77,7 @@ function createByteStream(): TextStream {
 }
 
 function checkedByte(token: number | undefined): number {
-  if (token !== undefined && Number.isInteger(token) && token >= 0 && token < kBytes) return token;
+  if (token !== undefined && Number.isInteger(token) && token >= 0 && token < byteCount) return token;
   throw new ForetokenError("BAD_DATA", {
     op: "decode",
     argument: "token",
@@ -93,12 +93,12 @@ function checkedByte(token: number | undefined): number {
 function byteCharacters(): string[] {
   const isVisible = (byte: number) => (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte !== 0xad);
   let next = 0x100;
-  return Array.from({ length: kBytes }, (_, byte) => String.fromCodePoint(isVisible(byte) ? byte : next++));
+  return Array.from({ length: byteCount }, (_, byte) => String.fromCodePoint(isVisible(byte) ? byte : next++));
 }
 
 function vocabulary(): Record<string, number> {
   const names = byteCharacters();
-  names[0] = kEndToken;
+  names[0] = endToken;
   return Object.fromEntries(names.map((name, byte) => [name, byte]));
 }
 
@@ -109,7 +109,7 @@ function byteTokenizerJson(): unknown {
     truncation: null,
     padding: null,
     added_tokens: [
-      { id: 0, content: kEndToken, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true },
+      { id: 0, content: endToken, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true },
     ],
     normalizer: null,
     pre_tokenizer: byteLevel,
@@ -153,7 +153,7 @@ function describe(json: unknown): string | null {
   const merges = field(model, "merges");
   const size = typeof vocab === "object" && vocab !== null ? Object.keys(vocab).length : 0;
   const mergeCount = Array.isArray(merges) ? merges.length : 0;
-  if (type !== "BPE" || size !== kBytes || mergeCount > 0) {
+  if (type !== "BPE" || size !== byteCount || mergeCount > 0) {
     return `${type} with ${size} tokens and ${mergeCount} merges`;
   }
   const changed = Object.entries(vocabulary()).find(([name, id]) => field(vocab, name) !== id);

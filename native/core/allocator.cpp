@@ -6,6 +6,8 @@
 #include <fstream>
 #include <limits>
 
+#include "cgroup.h"
+
 namespace foretoken {
 
 constexpr int64_t kSmall = 1 << 20;  // bytes; blocks from here on are large
@@ -16,10 +18,11 @@ static int64_t round_up(int64_t bytes, int64_t multiple) { return (bytes + multi
 
 int64_t memory_of_machine() {
   int64_t bytes = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
-  for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
-    int64_t limit = 0;
-    if (std::ifstream(path) >> limit && limit > 0) bytes = std::min(bytes, limit);
-  }
+  for (const std::string& folder : cgroup_folders("memory"))
+    for (const char* file : {"/memory.max", "/memory.limit_in_bytes"}) {
+      int64_t limit = 0;
+      if (std::ifstream(folder + file) >> limit && limit > 0) bytes = std::min(bytes, limit);
+    }
   return bytes;
 }
 
@@ -27,7 +30,7 @@ Allocator::Allocator(Settings settings) : settings_(std::move(settings)) {
   int64_t reserve = kDryReserve;
   if (settings_.limit <= 0) settings_.limit = settings_.dry ? std::numeric_limits<int64_t>::max() : memory_of_machine();
   // Twice the limit: room for what fragmentation leaves unused. Addresses cost nothing.
-  if (!settings_.dry) reserve = std::min(kDryReserve, round_up(2 * settings_.limit + (64 << 20), Pages::kPage));
+  if (!settings_.dry) reserve = std::min(kDryReserve, round_up(2 * settings_.limit + (64 << 20), Pages::page_bytes()));
   for (auto& zone : zones_) zone = std::make_unique<Zone>(reserve, settings_.dry);
 }
 

@@ -8,6 +8,7 @@
 #include <thread>
 #include <utility>
 
+#include "cgroup.h"
 #include "env.h"
 
 #if defined(__linux__)
@@ -50,17 +51,8 @@ static double quota_of(const std::string& folder) {
 
 // The least quota, in cores, of this process's cgroup and those around it.
 static double cgroup_quota() {
-  double least = std::min(quota_of("/sys/fs/cgroup"), quota_of("/sys/fs/cgroup/cpu"));
-  std::ifstream groups("/proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);) {
-    const size_t start = line.find(":/");
-    if (start == std::string::npos) continue;
-    const bool version2 = line.compare(0, 3, "0::") == 0;
-    if (!version2 && line.find("cpu") == std::string::npos) continue;
-    const std::string mount = version2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/cpu";
-    for (std::string path = line.substr(start + 1); path.size() > 1; path.resize(path.rfind('/')))
-      least = std::min(least, quota_of(mount + path));
-  }
+  double least = INFINITY;
+  for (const std::string& folder : cgroup_folders("cpu")) least = std::min(least, quota_of(folder));
   return least;
 }
 

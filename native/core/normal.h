@@ -42,12 +42,29 @@ static inline double portable_exp(double x) {
 
 // cos 2πt for t in [0, 1], absolute error below 1e-14.
 static inline double portable_cosine_of_turns(double t) {
+  constexpr double kCosine[] = {1.0 / 20922789888000,
+                                -1.0 / 87178291200,
+                                1.0 / 479001600,
+                                -1.0 / 3628800,
+                                1.0 / 40320,
+                                -1.0 / 720,
+                                1.0 / 24,
+                                -1.0 / 2,
+                                1.0};
+  constexpr double kSine[] = {1.0 / 355687428096000,
+                              -1.0 / 1307674368000,
+                              1.0 / 6227020800,
+                              -1.0 / 39916800,
+                              1.0 / 362880,
+                              -1.0 / 5040,
+                              1.0 / 120,
+                              -1.0 / 6,
+                              1.0};
   int quarter = static_cast<int>(4.0 * t + 0.5);
   double x = 2.0 * kPi * (t - 0.25 * quarter);  // from the nearest quarter turn: |x| ≤ π/4
   bool sine = quarter & 1;
-  double square = x * x;
-  double sum = 1.0;  // of x^2k/(2k)! or x^2k/(2k+1)!, signs alternating
-  for (int k = 8; k >= 1; k--) sum = 1.0 - sum * square / (sine ? 2 * k * (2 * k + 1) : (2 * k - 1) * 2 * k);
+  double square = x * x, sum = 0.0;
+  for (int k = 0; k < 9; k++) sum = sum * square + (sine ? kSine[k] : kCosine[k]);
   double value = sine ? x * sum : sum;
   return quarter == 1 || quarter == 2 ? -value : value;
 }

@@ -1,18 +1,20 @@
 #include "pages.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 namespace foretoken {
 
-// ---- the system's part ---------------------------------------------------------------------------------------------
+// ---- the system's part (Linux) -------------------------------------------------------------------------------------
 
-#if defined(__linux__)
+int64_t Pages::page_bytes() {
+  static const int64_t bytes = sysconf(_SC_PAGESIZE);
+  return bytes;
+}
 
 static uintptr_t reserve(int64_t bytes) {
   void* at = mmap(nullptr, static_cast<size_t>(bytes), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -34,12 +36,6 @@ static void drop(uintptr_t base, int64_t bytes) {
   madvise(reinterpret_cast<void*>(base), static_cast<size_t>(bytes), MADV_DONTNEED);
 }
 
-#else
-
-#error "native/core/pages.cpp knows how to reserve memory on Linux only"
-
-#endif
-
 // ---- ours ----------------------------------------------------------------------------------------------------------
 
 constexpr uintptr_t kDryBase = uintptr_t{1} << 46;
@@ -51,7 +47,7 @@ Pages::Pages(int64_t bytes, bool dry) : dry_(dry) {
     bytes_ = bytes;
     return;
   }
-  for (bytes_ = bytes; bytes_ >= kLeast && !(base_ = reserve(bytes_));) bytes_ = bytes_ / 2 / kPage * kPage;
+  for (bytes_ = bytes; bytes_ >= kLeast && !(base_ = reserve(bytes_));) bytes_ = bytes_ / 2 / page_ * page_;
   if (!base_) bytes_ = 0;
 }
 
@@ -65,7 +61,7 @@ bool Pages::grow(int64_t end) {
   const int64_t wanted = std::min(bytes_, (end + kStep - 1) / kStep * kStep);
   if (!dry_ && !make_usable(base_ + static_cast<uintptr_t>(usable_), wanted - usable_)) return false;
   usable_ = wanted;
-  touched_.resize(static_cast<size_t>(usable_ / kPage + 63) / 64);
+  touched_.resize(static_cast<size_t>(usable_ / page_ + 63) / 64);
   return true;
 }
 
@@ -80,14 +76,14 @@ static void visit_words(int64_t first, int64_t last, Visit visit) {
   }
 }
 
-static int64_t page_below(int64_t offset) { return offset / Pages::kPage; }
-static int64_t page_above(int64_t offset) { return (offset + Pages::kPage - 1) / Pages::kPage; }
+static int64_t page_below(int64_t offset) { return offset / Pages::page_bytes(); }
+static int64_t page_above(int64_t offset) { return (offset + Pages::page_bytes() - 1) / Pages::page_bytes(); }
 
 int64_t Pages::untouched(int64_t offset, int64_t bytes) const {
   int64_t count = 0;
   visit_words(page_below(offset), page_above(offset + bytes),
               [&](size_t word, uint64_t mask) { count += std::popcount(mask & ~touched_[word]); });
-  return count * kPage;
+  return count * page_;
 }
 
 void Pages::touch(int64_t offset, int64_t bytes) {
@@ -100,7 +96,7 @@ void Pages::touch(int64_t offset, int64_t bytes) {
 Pages::Span Pages::forget(int64_t offset, int64_t bytes, int64_t wanted) {
   const int64_t first = page_above(offset), last = page_below(std::min(offset + bytes, usable_));
   int64_t from = last, found = 0;
-  while (from > first && found * kPage < wanted) {
+  while (from > first && found * page_ < wanted) {
     const int64_t low = std::max(first, (from - 1) / 64 * 64);
     visit_words(low, from, [&](size_t word, uint64_t mask) {
       found += std::popcount(mask & touched_[word]);
@@ -109,7 +105,7 @@ Pages::Span Pages::forget(int64_t offset, int64_t bytes, int64_t wanted) {
     from = low;
   }
   resident_ -= found;
-  return found ? Span{from * kPage, (last - from) * kPage} : Span{};
+  return found ? Span{from * page_, (last - from) * page_} : Span{};
 }
 
 void Pages::purge(Span span) const {

@@ -9,7 +9,8 @@ namespace foretoken {
 
 class Pages {
  public:
-  static constexpr int64_t kPage = 4096;
+  // Of this machine.
+  static int64_t page_bytes();
 
   // Real: reserves `bytes`, or the largest half, quarter, … of it that the system grants.
   Pages(int64_t bytes, bool dry);
@@ -23,7 +24,7 @@ class Pages {
   bool grow(int64_t end);
 
   // Bytes of pages that were touched and not forgotten: at most this much is resident.
-  int64_t resident() const { return resident_ * kPage; }
+  int64_t resident() const { return resident_ * page_; }
   // Bytes that become resident when [offset, offset + bytes) is written; `touch` says that they will be.
   int64_t untouched(int64_t offset, int64_t bytes) const;
   void touch(int64_t offset, int64_t bytes);
@@ -40,6 +41,7 @@ class Pages {
   uintptr_t base_ = 0;
   int64_t bytes_ = 0, usable_ = 0, resident_ = 0;
   const bool dry_;
+  const int64_t page_ = page_bytes();
   std::vector<uint64_t> touched_;  // one bit a page
 };
 

@@ -2,6 +2,7 @@
 #include "attention.h"
 
 namespace FORETOKEN_LEVEL_NAMESPACE {
+namespace {
 
 // What one worker computes with; everything across: keys × queries or D × queries.
 template <class S>
@@ -24,12 +25,12 @@ struct ForwardScratch {
 };
 
 // V turned on its side, block by block: (D × keys) each, kBlockTokens apart.
-static int64_t sideways_offset(const AttentionShape& n, int64_t b, int64_t g, int64_t block) {
+int64_t sideways_offset(const AttentionShape& n, int64_t b, int64_t g, int64_t block) {
   return ((b * n.G + g) * n.blocks() + block) * n.D * kBlockTokens;
 }
 
 template <class S>
-static void turn_values(const Call& call, const AttentionShape& n, const In& v, S* sideways) {
+void turn_values(const Call& call, const AttentionShape& n, const In& v, S* sideways) {
   parallel_for(call, n.B * n.G * n.blocks(), [&](int64_t task, int) {
     int64_t block = task % n.blocks(), g = task / n.blocks() % n.G, b = task / n.blocks() / n.G;
     transpose(n.dtype, at(v, n.key(b, block * kBlockTokens, g)), n.G * n.D, n.length(block), n.D,
@@ -42,8 +43,8 @@ constexpr float kNothingSeen = -3e38f;
 
 // One vector of queries against one block of keys: scores become weights, sums so far are rescaled to the new maximum.
 template <class S>
-static void soften(const ForwardScratch<S>& scratch, const AttentionShape& n, const PackedBlock<S>& weights,
-                   const Visibility* partly, int64_t first_key, int64_t query, Vec scale, bool fresh) {
+void soften(const ForwardScratch<S>& scratch, const AttentionShape& n, const PackedBlock<S>& weights,
+            const Visibility* partly, int64_t first_key, int64_t query, Vec scale, bool fresh) {
   Vec before = load(scratch.largest + query), largest = before;
   float* scores = scratch.scores + query;
   for (int64_t s = 0; s < weights.keys; s++) {
@@ -70,8 +71,8 @@ static void soften(const ForwardScratch<S>& scratch, const AttentionShape& n, co
 
 // Divides by the sum of weights, turns the block upright and stores it with its logarithms.
 template <class S>
-static void store_outputs(const ForwardScratch<S>& scratch, const AttentionShape& n, int64_t b, int64_t h,
-                          int64_t block, const Out& out, const Out& lse) {
+void store_outputs(const ForwardScratch<S>& scratch, const AttentionShape& n, int64_t b, int64_t h, int64_t block,
+                   const Out& out, const Out& lse) {
   int64_t count = n.length(block), first = block * kBlockTokens;
   for (int64_t query = 0; query < count; query += kWidth) {
     Vec total = load(scratch.total + query);
@@ -126,8 +127,8 @@ struct Forward {
 };
 
 template <class S>
-static void forward(const Call& call, const In& q, const In& k, const In& v, const In& first_key, const Out& out,
-                    const Out& lse, double scale) {
+void forward(const Call& call, const In& q, const In& k, const In& v, const In& first_key, const Out& out,
+             const Out& lse, double scale) {
   AttentionShape n(q, k);
   Carver carve(call.workspace);
   S* values = carve.take<S>(sideways_offset(n, n.B, 0, 0));
@@ -144,12 +145,14 @@ static void forward(const Call& call, const In& q, const In& k, const In& v, con
 }
 
 template <class S>
-static size_t forward_workspace(const Machine& machine, const AttentionShape& n) {
+size_t forward_workspace(const Machine& machine, const AttentionShape& n) {
   Carver carve(nullptr), one(nullptr);
   carve.take<S>(sideways_offset(n, n.B, 0, 0));
   ForwardScratch<S>(n, one);
   return carve.used + machine.threads * one.used;
 }
+
+}  // namespace
 
 size_t attention_workspace(const Machine& machine, In q, In k, In, In, Out, Out, double) {
   AttentionShape n(q, k);

@@ -5,6 +5,7 @@
 #include "attention.h"
 
 namespace FORETOKEN_LEVEL_NAMESPACE {
+namespace {
 
 // How keys are cut: `count` ranges of `blocks` key blocks. Many (b, g) need no cut; below that, ranges of at least
 // 512 keys until there are 16 tasks.
@@ -61,8 +62,8 @@ struct BackwardScratch {
 // One vector of queries against one block of keys: weights = exp(scale·scores − lse), dscores = weights·(dweights − Δ),
 // without the factor `scale`, which dq and dk get at their end.
 template <class S>
-static void differentiate(const BackwardScratch<S>& scratch, const PackedBlock<S>& packed, const Visibility* partly,
-                          int64_t first_key, int64_t query, Vec scale) {
+void differentiate(const BackwardScratch<S>& scratch, const PackedBlock<S>& packed, const Visibility* partly,
+                   int64_t first_key, int64_t query, Vec scale) {
   Vec log_sum = load(scratch.log_sums + query), delta = load(scratch.deltas + query);
   auto weight_of = [&](int64_t s) {
     Vec x = sub(mul(scale, load(scratch.scores + s * kBlockTokens + query)), log_sum);
@@ -84,7 +85,7 @@ static void differentiate(const BackwardScratch<S>& scratch, const PackedBlock<S
 }
 
 template <class S>
-static float dot(const S* a, const S* b, int64_t count) {
+float dot(const S* a, const S* b, int64_t count) {
   Vec sum = zero();
   for (int64_t i = 0; i < count; i += kWidth) sum = fma(load_n(a + i, count - i), load_n(b + i, count - i), sum);
   return reduce_add(sum);
@@ -187,8 +188,8 @@ struct Backward {
 
 // dq = the sum over the ranges that its position sees, first to last.
 template <class S>
-static void add_ranges(const Call& call, const AttentionShape& n, const KeyRanges& ranges, const float* partial,
-                       const Out& dq) {
+void add_ranges(const Call& call, const AttentionShape& n, const KeyRanges& ranges, const float* partial,
+                const Out& dq) {
   parallel_for(call, n.B * n.blocks(), [&](int64_t task, int) {
     int64_t b = task / n.blocks(), block = task % n.blocks(), range_elements = n.query(n.B, 0, 0);
     int64_t row = n.query(b, block * kBlockTokens, 0), count = n.length(block) * n.H * n.D;
@@ -202,13 +203,13 @@ static void add_ranges(const Call& call, const AttentionShape& n, const KeyRange
   });
 }
 
-static int64_t partial_elements(const AttentionShape& n, const KeyRanges& ranges) {
+int64_t partial_elements(const AttentionShape& n, const KeyRanges& ranges) {
   return ranges.count > 1 ? ranges.count * n.query(n.B, 0, 0) : 0;
 }
 
 template <class S>
-static void backward(const Call& call, const In& q, const In& k, const In& v, const In& first_key, const In& out,
-                     const In& lse, const In& dout, const Out& dq, const Out& dk, const Out& dv, double scale) {
+void backward(const Call& call, const In& q, const In& k, const In& v, const In& first_key, const In& out,
+              const In& lse, const In& dout, const Out& dq, const Out& dk, const Out& dv, double scale) {
   AttentionShape n(q, k);
   KeyRanges ranges(n);
   Carver carve(call.workspace), one(nullptr);
@@ -224,13 +225,15 @@ static void backward(const Call& call, const In& q, const In& k, const In& v, co
 }
 
 template <class S>
-static size_t backward_workspace(const Machine& machine, const AttentionShape& n) {
+size_t backward_workspace(const Machine& machine, const AttentionShape& n) {
   KeyRanges ranges(n);
   Carver carve(nullptr), one(nullptr);
   carve.take<float>(partial_elements(n, ranges));
   BackwardScratch<S>(n, ranges, one);
   return carve.used + machine.threads * one.used;
 }
+
+}  // namespace
 
 size_t attention_backward_workspace(const Machine& machine, In q, In k, In, In, In, In, In, Out, Out, Out, double) {
   AttentionShape n(q, k);

@@ -4,6 +4,7 @@
 #include "attention.h"
 
 namespace FORETOKEN_LEVEL_NAMESPACE {
+namespace {
 
 constexpr int64_t kRange = 256;
 
@@ -48,7 +49,7 @@ struct Partials {
 };
 
 // Lane i of the result is the sum of x[i]'s lanes.
-static inline Vec sums_of(const Vec (&x)[kWidth]) {
+Vec sums_of(const Vec (&x)[kWidth]) {
 #if defined(__AVX512F__)
   Vec a[8], b[4];
 #pragma GCC unroll 8
@@ -75,7 +76,7 @@ static inline Vec sums_of(const Vec (&x)[kWidth]) {
 
 // scores[s] = scale·q·keys[s] for `count` keys D apart, −∞ up to the next whole vector. Returns the largest.
 template <class S>
-static float score(const float* q, const S* keys, int64_t count, int64_t D, float scale, float* scores) {
+float score(const float* q, const S* keys, int64_t count, int64_t D, float scale, float* scores) {
   Vec largest = broadcast(-__builtin_inff());
   for (int64_t s = 0; s < count; s += kWidth) {
     Vec products[kWidth];
@@ -94,7 +95,7 @@ static float score(const float* q, const S* keys, int64_t count, int64_t D, floa
 }
 
 // scores become exp(scores − largest). Returns their sum.
-static float soften(float* scores, int64_t count, float largest) {
+float soften(float* scores, int64_t count, float largest) {
   Vec total = zero();
   for (int64_t s = 0; s < count; s += kWidth) {
     Vec weight = exp(sub(load(scores + s), broadcast(largest)));
@@ -106,7 +107,7 @@ static float soften(float* scores, int64_t count, float largest) {
 
 // sums = Σ_s weights[s]·values[s], keys in order; kVectors vectors of D at a time.
 template <class S>
-static void gather_values(const float* weights, const S* values, int64_t count, int64_t D, float* sums) {
+void gather_values(const float* weights, const S* values, int64_t count, int64_t D, float* sums) {
   constexpr int kVectors = 4;
   for (int64_t i = 0; i < D; i += kVectors * kWidth) {
     Vec sum[kVectors] = {zero(), zero(), zero(), zero()};
@@ -127,9 +128,8 @@ static void gather_values(const float* weights, const S* values, int64_t count, 
 }
 
 template <class S>
-static void attend_range(const CachedShape& n, const Prefix& prefix, int64_t r, int64_t g, int64_t range, const In& q,
-                         const In& key_cache, const In& value_cache, float scale, float* query,
-                         const Partials& partials) {
+void attend_range(const CachedShape& n, const Prefix& prefix, int64_t r, int64_t g, int64_t range, const In& q,
+                  const In& key_cache, const In& value_cache, float scale, float* query, const Partials& partials) {
   int64_t first = range * kRange > prefix.first ? range * kRange : prefix.first;
   int64_t end = (range + 1) * kRange < prefix.last + 1 ? (range + 1) * kRange : prefix.last + 1;
   int64_t offset = ((prefix.slot * n.G + g) * n.capacity + first) * n.D, group = n.H / n.G;
@@ -148,7 +148,7 @@ static void attend_range(const CachedShape& n, const Prefix& prefix, int64_t r, 
 
 // out = Σ_ranges sums·exp(largest − m) / Σ_ranges total·exp(largest − m), m the largest of all.
 template <class S>
-static void combine_ranges(const CachedShape& n, const Prefix& prefix, const Partials& partials, int64_t row, S* out) {
+void combine_ranges(const CachedShape& n, const Prefix& prefix, const Partials& partials, int64_t row, S* out) {
   int64_t first = row * n.ranges + prefix.first_range(), last = row * n.ranges + prefix.last_range();
   float largest = -__builtin_inff();
   for (int64_t i = first; i <= last; i++) largest = partials.largest[i] > largest ? partials.largest[i] : largest;
@@ -164,8 +164,8 @@ static void combine_ranges(const CachedShape& n, const Prefix& prefix, const Par
 }
 
 template <class S>
-static void attend(const Call& call, const In& q, const In& key_cache, const In& value_cache, const In& sequence,
-                   const In& position, const In& first_key, const Out& out, float scale) {
+void attend(const Call& call, const In& q, const In& key_cache, const In& value_cache, const In& sequence,
+            const In& position, const In& first_key, const Out& out, float scale) {
   CachedShape n(q, key_cache);
   Carver carve(call.workspace);
   Partials partials(n, call.parallel ? call.parallel->threads : 1, carve);
@@ -182,6 +182,8 @@ static void attend(const Call& call, const In& q, const In& key_cache, const In&
       combine_ranges(n, prefix, partials, row, static_cast<S*>(at(out, row * n.D)));
   });
 }
+
+}  // namespace
 
 size_t attention_cached_workspace(const Machine& machine, In q, In key_cache, In, In, In, In, Out, double) {
   Carver carve(nullptr);

@@ -344,14 +344,16 @@ struct LossPass {
     int64_t dweight_tasks = given(out.dweight) ? class_tasks * width_tasks : 0;
     int64_t row_tasks = (width + kRows - 1) / kRows;
     int64_t dhidden_tasks = given(out.dhidden) ? token_blocks() * row_tasks : 0;
-    parallel_for(call, dweight_tasks, [&](int64_t task, int) {
+    parallel_for(call, dweight_tasks + dhidden_tasks, [&](int64_t task, int) {
+      if (task < dweight_tasks) {
         int64_t c = task / width_tasks * kClasses, i = task % width_tasks * kColumns;
         float* dweight = static_cast<float*>(out.dweight.data) + (first_class + c) * width + i;
         gemm_block(kDType, buffers.gradient_rows + c * buffers.gradient_stride, buffers.gradient_stride,
                    panel(buffers.hidden_rows, tokens, i), smaller(kClasses, classes - c), smaller(kColumns, width - i),
                    tokens, dweight, width, out.accumulate_dweight || first_row > 0);
-      });
-    parallel_for(call, dhidden_tasks, [&](int64_t task, int) {
+        return;
+      }
+      task -= dweight_tasks;
       int64_t t = task / row_tasks * kTokenBlock, i = task % row_tasks * kRows, stride = shape.chunk + 16;
       gemm_block(kDType, buffers.weight_columns + i * buffers.weight_stride, buffers.weight_stride,
                  panel(buffers.gradient_columns, depth, t), smaller(kRows, width - i), block_tokens(t), depth,

@@ -40,7 +40,7 @@ constexpr bool kProductsAreCheap = false;
 #endif
 
 static LossShape loss_shape(DType dtype, int64_t rows, int64_t width, int64_t vocabulary, LossMode mode) {
-  constexpr int64_t kStoredBytes = 16 << 20, kRecomputedBytes = 13 << 20, kCachedGradientBytes = 1 << 20;
+  constexpr int64_t kStoredBytes = 32 << 20, kRecomputedBytes = 13 << 20, kCachedGradientBytes = 1 << 20;
   int64_t element = bytes_per_element(dtype);
   LossShape shape = {dtype, rows, width, vocabulary, 0, smaller(512, round_up(vocabulary, kClassBlock)), false};
   int64_t stored = smaller(512, kStoredBytes / (4 * vocabulary) / kTokenStep * kTokenStep);

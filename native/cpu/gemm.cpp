@@ -83,8 +83,8 @@ static void transpose_f32(const float* in, int64_t ldi, int64_t rows, int64_t co
 
 // Rows are first paired into words.
 static void transpose_bf16(const bf16* in, int64_t ldi, int64_t rows, int64_t columns, bf16* out, int64_t ldo) {
-  for (int64_t c = 0; c < columns; c += 16)
-    for (int64_t r = 0; r < rows; r += 32) {
+  for (int64_t r = 0; r < rows; r += 32)
+    for (int64_t c = 0; c < columns; c += 16) {
       int64_t height = rows - r < 32 ? rows - r : 32, width = columns - c < 16 ? columns - c : 16;
       alignas(64) char pairs[16 * 64];
       const bf16* from = in + r * ldi + c;

@@ -11,6 +11,8 @@ constexpr int kAccumulators = kWidth == 16 ? 24 : 12;  // of 32 or 16 registers;
 constexpr int kTileRows = kWidth == 16 ? 12 : 6;       // with 2 × 16 or 2 × 8 columns
 constexpr int kChunkRows = 48;                         // rows that share a B panel while it is in L1
 constexpr int64_t kStepBytes = 4 * kPanel;             // of a panel, per step, whichever the Product
+// How far ahead a panel is fetched: for 8 rows × 256 × 32,000 from memory, avx512 f32 went from 24 to 28 of 29.5 GB/s.
+constexpr int64_t kPrefetchBytes = 2048;
 
 // f32: one k a step.
 struct FloatProduct {
@@ -137,8 +139,11 @@ static void run_tile(const typename Product::A* a, const char* b, float* c, int6
       const float* from = c + r * place.ldc + v * kWidth;
       sum[r][v] = !place.accumulate || left <= 0 ? zero() : left >= kWidth ? load(from) : load_n(from, left);
     }
-  for (int64_t i = 0; i < steps; i++)
-    Product::step(sum, a + i * Product::kStep, place.lda, b + i * kStepBytes, place.panel_bytes);
+  for (int64_t i = 0; i < steps; i++, b += kStepBytes) {
+#pragma GCC unroll 4
+    for (int p = 0; p < P; p++) __builtin_prefetch(b + p * place.panel_bytes + kPrefetchBytes);
+    Product::step(sum, a + i * Product::kStep, place.lda, b, place.panel_bytes);
+  }
 #pragma GCC unroll 16
   for (int r = 0; r < R; r++)
 #pragma GCC unroll 8

@@ -18,6 +18,16 @@ static int64_t task_columns(int64_t m, int64_t n) {
   return columns;
 }
 
+// Tasks of a result, down × across. Neighbours share their rows of A where all of B stays in L2, else their columns of
+// B.
+constexpr int64_t kResidentBytes = 1 << 20;
+struct TaskGrid {
+  int64_t down, across;
+  bool rows_first;
+  int64_t row(int64_t task) const { return rows_first ? task / across : task % down; }
+  int64_t column(int64_t task) const { return rows_first ? task % across : task / down; }
+};
+
 // ---- what becomes of a block of sums ------------------------------------------------------------------------------
 
 // y = sums + bias? + residual?, rounded to y's dtype.
@@ -127,9 +137,9 @@ static void multiply_rows(const Call& call, const RowProduct& product, const Epi
     pack_all(call, product.b, workspace);
     packed = workspace;
   }
-  int64_t down = divide_up(m, kTaskRows);
-  parallel_for(call, down * divide_up(n, width), [&](int64_t task, int worker) {
-    int64_t row = task % down * kTaskRows, column = task / down * width;
+  TaskGrid grid = {divide_up(m, kTaskRows), divide_up(n, width), packed_bytes(product.dtype, k, n) <= kResidentBytes};
+  parallel_for(call, grid.down * grid.across, [&](int64_t task, int worker) {
+    int64_t row = grid.row(task) * kTaskRows, column = grid.column(task) * width;
     int64_t rows = smaller(height, m - row), columns = smaller(width, n - column);
     char* own = workspace + bytes.packed + worker * (bytes.worker_packed + bytes.worker_sums);
     const void* panel = own;
@@ -186,7 +196,7 @@ static size_t linear_backward_input_workspace(const Machine& machine, In dy, In 
 
 // dweight (n×k) = dyᵀ·x, summed over slabs of rows, in order: within a slab, dyᵀ is laid along the rows and x is
 // packed.
-constexpr int64_t kSlabRows = 1024;  // a multiple of every step of k
+constexpr int64_t kSlabRows = 512;  // a multiple of every step of k
 
 struct SlabWorkspace {
   int64_t stride;  // elements between rows of dyᵀ

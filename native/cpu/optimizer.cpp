@@ -31,14 +31,14 @@ static void gradient_norm(const Call& call, InList grads, Out norm) {
 // The constants of one tensor's update, in every lane.
 struct Update {
   Vec keep;  // 1 − learning rate · decay
-  Vec clip, beta1_complement, beta2, beta2_complement, rate, root_correction2, eps;
+  Vec clip, beta1_complement, beta2, beta2_complement, rate, spread, eps;
 };
 
 static inline Vec updated(const Update& u, Vec gradient, Vec param, Vec& m, Vec& v) {
   gradient = mul(gradient, u.clip);
   m = fma(sub(gradient, m), u.beta1_complement, m);
   v = fma(v, u.beta2, mul(mul(gradient, gradient), u.beta2_complement));
-  Vec denominator = add(div(sqrt(v), u.root_correction2), u.eps);
+  Vec denominator = fma(sqrt(v), u.spread, u.eps);
   return sub(mul(param, u.keep), mul(u.rate, div(m, denominator)));
 }
 
@@ -57,7 +57,7 @@ static void adamw(const Call& call, InOutList params, InList grads, InOutList m,
                      lanes_of(beta2),
                      lanes_of(1 - beta2),
                      lanes_of(step.rate),
-                     lanes_of(step.root_correction2),
+                     lanes_of(step.spread),
                      lanes_of(eps)};
     float* p = elements<float>(params.data[tensor]);
     const float* g = elements<float>(grads.data[tensor]);

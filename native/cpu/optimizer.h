@@ -18,16 +18,16 @@ static inline double integer_power(double x, int64_t n) {
 
 struct AdamwStep {
   double learning_rate;
-  double clip;              // gradients are multiplied by it
-  double rate;              // learning rate / (1 − beta1^step)
-  double root_correction2;  // √(1 − beta2^step)
+  double clip;    // gradients are multiplied by it
+  double rate;    // learning rate / (1 − beta1^step)
+  double spread;  // 1 / √(1 − beta2^step): √v̂ = √v · spread
 };
 
 static inline AdamwStep adamw_step(const In& state, const In& norm, double beta1, double beta2, double clip_norm) {
   double learning_rate = number(state, 0), clip = clip_norm / (number(norm, 0) + 1e-6);
   int64_t step = static_cast<int64_t>(number(state, 1));
   return {learning_rate, clip_norm == 0 || clip > 1 ? 1.0 : clip, learning_rate / (1.0 - integer_power(beta1, step)),
-          __builtin_sqrt(1.0 - integer_power(beta2, step))};
+          1.0 / __builtin_sqrt(1.0 - integer_power(beta2, step))};
 }
 
 // Whether this step may touch anything; a refusal is noted in status[1].

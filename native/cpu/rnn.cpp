@@ -3,6 +3,7 @@
 #include "simd.h"
 
 namespace FORETOKEN_LEVEL_NAMESPACE {
+namespace {
 
 struct RecurrentShape {
   DType dtype;
@@ -14,7 +15,7 @@ struct RecurrentShape {
   int64_t stride() const { return T * d; }  // between rows of one time step
 };
 
-static void* at(const View& view, int64_t offset) {
+void* at(const View& view, int64_t offset) {
   return static_cast<char*>(view.data) + offset * bytes_per_element(view.dtype);
 }
 
@@ -25,8 +26,7 @@ struct ResultBlock {
 
 // body(block, worker) over blocks of height × width.
 template <class Body>
-static void for_result_blocks(const Call& call, int64_t rows, int64_t columns, int64_t height, int64_t width,
-                              Body body) {
+void for_result_blocks(const Call& call, int64_t rows, int64_t columns, int64_t height, int64_t width, Body body) {
   int64_t across = (columns + width - 1) / width, down = (rows + height - 1) / height;
   parallel_for(call, across * down, [&](int64_t task, int worker) {
     ResultBlock block{task / across * height, task % across * width, height, width};
@@ -38,7 +38,7 @@ static void for_result_blocks(const Call& call, int64_t rows, int64_t columns, i
 
 constexpr int64_t kStepRows = 32, kStepColumns = 64;
 
-static void pack_weight(const Call& call, const RecurrentShape& n, const In& weight, bool transposed, void* packed) {
+void pack_weight(const Call& call, const RecurrentShape& n, const In& weight, bool transposed, void* packed) {
   Matrix matrix{weight.data, n.dtype, n.d, n.d, n.d, transposed};
   for_result_blocks(call, 1, n.d, 1, kStepColumns, [&](ResultBlock block, int) {
     pack_b(matrix, block.column, block.column + block.columns, packed);
@@ -47,8 +47,8 @@ static void pack_weight(const Call& call, const RecurrentShape& n, const In& wei
 
 // finish(sums + i, b, j, count) for every vector of states·packed, states the rows of one time step or nullptr: zeros.
 template <class Finish>
-static void step(const Call& call, const RecurrentShape& n, const void* states, int64_t stride, const void* packed,
-                 Finish finish) {
+void step(const Call& call, const RecurrentShape& n, const void* states, int64_t stride, const void* packed,
+          Finish finish) {
   for_result_blocks(call, n.B, n.d, kStepRows, kStepColumns, [&](ResultBlock block, int) {
     alignas(64) float sums[kStepRows * kStepColumns] = {};
     if (states)
@@ -61,11 +61,10 @@ static void step(const Call& call, const RecurrentShape& n, const void* states, 
   });
 }
 
-// ---- rnn: h_t = tanh(a_t + weight·h_{t−1})
-// ---------------------------------------------------------------------------
+// ---- rnn: h_t = tanh(a_t + weight·h_{t−1}) --------------------------------------------------------------------------
 
 // a where x < limit, else b.
-static inline Vec where_below(Vec x, float limit, Vec a, Vec b) {
+Vec where_below(Vec x, float limit, Vec a, Vec b) {
 #if defined(__AVX512F__)
   return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, broadcast(limit), _CMP_LT_OQ), b, a);
 #else
@@ -75,7 +74,7 @@ static inline Vec where_below(Vec x, float limit, Vec a, Vec b) {
 
 // To 2 ulp. Small x by Cephes' polynomial, others by 1 − 2/(e²ˣ + 1) of |x|, which does not cancel there. NaN stays
 // NaN.
-static inline Vec tanh(Vec x) {
+Vec tanh(Vec x) {
   Vec z = mul(x, x);
   Vec p = broadcast(-5.70498872745e-3f);
   p = fma(p, z, broadcast(2.06390887954e-2f));
@@ -89,7 +88,7 @@ static inline Vec tanh(Vec x) {
 }
 
 template <class S>
-static void forward(const Call& call, const In& a, const In& weight, const In& h0, const Out& h) {
+void forward(const Call& call, const In& a, const In& weight, const In& h0, const Out& h) {
   RecurrentShape n(h);
   pack_weight(call, n, weight, true, call.workspace);
   const void* previous = h0.data;
@@ -104,21 +103,20 @@ static void forward(const Call& call, const In& a, const In& weight, const In& h
   }
 }
 
-static size_t rnn_workspace(const Machine&, In, In, In, Out h) {
+size_t rnn_workspace(const Machine&, In, In, In, Out h) {
   RecurrentShape n(h);
   return packed_bytes(n.dtype, n.d, n.d);
 }
 
-static void rnn(const Call& call, In a, In weight, In h0, Out h) {
+void rnn(const Call& call, In a, In weight, In h0, Out h) {
   h.dtype == DType::bf16 ? forward<bf16>(call, a, weight, h0, h) : forward<float>(call, a, weight, h0, h);
 }
 
-// ---- rnn backward: da_t = (dh_t + weightᵀ·da_{t+1})·(1 − h_t²), dweight = Σ_{b,t} da_t·h_{t−1}ᵀ
-// -----------------------
+// ---- rnn backward: da_t = (dh_t + weightᵀ·da_{t+1})·(1 − h_t²), dweight = Σ_{b,t} da_t·h_{t−1}ᵀ ---------------------
 
 template <class S>
-static void states_backward(const Call& call, const RecurrentShape& n, const In& dh, const In& h, const In& weight,
-                            const Out& da) {
+void states_backward(const Call& call, const RecurrentShape& n, const In& dh, const In& h, const In& weight,
+                     const Out& da) {
   pack_weight(call, n, weight, false, call.workspace);
   for (int64_t t = n.T - 1; t >= 0; t--) {
     const void* next = t + 1 < n.T ? at(da, n.row(0, t + 1)) : nullptr;
@@ -138,15 +136,15 @@ struct WeightScratch {
   void *gradients, *states;  // da turned (kWeightRows × kDepth), h packed (kDepth × kWeightColumns)
 };
 
-static size_t gradients_bytes(DType dtype) { return kWeightRows * kDepth * bytes_per_element(dtype); }
-static size_t weight_scratch_bytes(DType dtype) {
+size_t gradients_bytes(DType dtype) { return kWeightRows * kDepth * bytes_per_element(dtype); }
+size_t weight_scratch_bytes(DType dtype) {
   return gradients_bytes(dtype) + packed_bytes(dtype, kDepth, kWeightColumns);
 }
 
 // The block of dweight += Σ_k gradients[k]·states[k]ᵀ over `count` rows, each `stride` apart.
-static void add_outer_products(const RecurrentShape& n, const ResultBlock& block, const void* gradients,
-                               int64_t gradient_stride, const void* states, int64_t state_stride, int64_t count,
-                               const WeightScratch& scratch, float* dweight) {
+void add_outer_products(const RecurrentShape& n, const ResultBlock& block, const void* gradients,
+                        int64_t gradient_stride, const void* states, int64_t state_stride, int64_t count,
+                        const WeightScratch& scratch, float* dweight) {
   int64_t element = bytes_per_element(n.dtype);
   for (int64_t k = 0; k < count; k += kDepth) {
     int64_t depth = count - k < kDepth ? count - k : kDepth;
@@ -159,8 +157,8 @@ static void add_outer_products(const RecurrentShape& n, const ResultBlock& block
   }
 }
 
-static void weight_backward(const Call& call, const RecurrentShape& n, const View& da, const In& h, const In& h0,
-                            float* dweight, bool accumulate) {
+void weight_backward(const Call& call, const RecurrentShape& n, const View& da, const In& h, const In& h0,
+                     float* dweight, bool accumulate) {
   for_result_blocks(call, n.d, n.d, kWeightRows, kWeightColumns, [&](ResultBlock block, int worker) {
     char* mine = static_cast<char*>(call.workspace) + worker * weight_scratch_bytes(n.dtype);
     WeightScratch scratch{mine, mine + gradients_bytes(n.dtype)};
@@ -173,13 +171,13 @@ static void weight_backward(const Call& call, const RecurrentShape& n, const Vie
 }
 
 // First the packed weight, then, in its place, what the workers need.
-static size_t rnn_backward_workspace(const Machine& machine, In, In h, In, In, Out, InOut, bool) {
+size_t rnn_backward_workspace(const Machine& machine, In, In h, In, In, Out, InOut, bool) {
   RecurrentShape n(h);
   size_t weight = packed_bytes(n.dtype, n.d, n.d), scratch = machine.threads * weight_scratch_bytes(n.dtype);
   return weight > scratch ? weight : scratch;
 }
 
-static void rnn_backward(const Call& call, In dh, In h, In weight, In h0, Out da, InOut dweight, bool accumulate) {
+void rnn_backward(const Call& call, In dh, In h, In weight, In h0, Out da, InOut dweight, bool accumulate) {
   RecurrentShape n(h);
   if (n.dtype == DType::bf16)
     states_backward<bf16>(call, n, dh, h, weight, da);
@@ -187,6 +185,8 @@ static void rnn_backward(const Call& call, In dh, In h, In weight, In h0, Out da
     states_backward<float>(call, n, dh, h, weight, da);
   weight_backward(call, n, da, h, h0, static_cast<float*>(dweight.data), accumulate);
 }
+
+}  // namespace
 
 void fill_rnn(Kernels& table) {
   table.rnn = {rnn, rnn_workspace};

@@ -2,16 +2,20 @@
 #include "attention.h"
 
 namespace FORETOKEN_LEVEL_NAMESPACE {
+namespace {
 
-// Sine and cosine of position·frequency[i], to 10⁻¹¹ before rounding to float. The loop has no branch, so that the
-// compiler makes vectors of it: reduction to [−π/4, π/4] (Cody and Waite), then the power series.
-static void sines_and_cosines(double position, const double* frequency, int64_t count, float* sines, float* cosines) {
-  constexpr double kQuarterTurns = 0.63661977236758134308, kHigh = 1.57079632679489655800e+00,
-                   kLow = 6.12323399573676603587e-17;
+// Sine and cosine of position·frequency[i], to 10⁻¹¹ before rounding to float: reduction to [−π/4, π/4] (Cody and
+// Waite), then the power series. Nothing branches or is selected, so that the compiler makes vectors of the loop.
+void sines_and_cosines(double position, const double* __restrict frequency, int64_t count, float* __restrict sines,
+                       float* __restrict cosines) {
+  constexpr double kPerQuarterTurn = 0.63661977236758134308, kQuarterTurn = 1.57079632679489655800e+00,
+                   kQuarterTurnRest = 6.12323399573676603587e-17;
   for (int64_t i = 0; i < count; i++) {
     double angle = position * frequency[i];
-    double turns = __builtin_rint(angle * kQuarterTurns);
-    double x = __builtin_fma(-turns, kLow, __builtin_fma(-turns, kHigh, angle)), z = x * x;
+    double quarters = __builtin_rint(angle * kPerQuarterTurn);
+    double x = __builtin_fma(-quarters, kQuarterTurn, angle);
+    x = __builtin_fma(-quarters, kQuarterTurnRest, x);
+    double z = x * x;
     double s = __builtin_fma(z, -1.0 / 39916800, 1.0 / 362880);
     s = __builtin_fma(z, s, -1.0 / 5040);
     s = __builtin_fma(z, s, 1.0 / 120);
@@ -23,19 +27,24 @@ static void sines_and_cosines(double position, const double* frequency, int64_t 
     c = __builtin_fma(z, c, 1.0 / 24);
     c = __builtin_fma(z, c, -0.5);
     c = __builtin_fma(z, c, 1.0);
-    double quadrant = turns - 4 * __builtin_floor(turns * 0.25);  // 0, 1, 2 or 3
-    bool odd = (quadrant == 1) | (quadrant == 3);
-    double sine = odd ? c : s, cosine = odd ? s : c;
-    sines[i] = static_cast<float>(quadrant >= 2 ? -sine : sine);
-    cosines[i] = static_cast<float>((quadrant == 1) | (quadrant == 2) ? -cosine : cosine);
+    double halves = __builtin_rint(quarters * 0.5 - 0.25);  // rounded down: the compiler has no vector of floor
+    double odd = quarters - 2 * halves;                     // 1: sine and cosine change places
+    double sign = 1 - 2 * (halves - 2 * __builtin_rint(halves * 0.5 - 0.25));  // −1 after half a turn
+    sines[i] = static_cast<float>(sign * ((1 - odd) * s + odd * c));
+    cosines[i] = static_cast<float>(sign * ((1 - odd) * c - odd * s));
   }
 }
 
 template <class S>
-static void rotate_halves(S* low, int64_t half, const float* sines, const float* cosines) {
+void rotate_halves(S* low, int64_t half, const float* sines, const float* cosines) {
   S* high = low + half;
-  for (int64_t i = 0; i < half; i += kWidth) {
-    int64_t n = half - i;
+  int64_t i = 0;
+  for (; i + kWidth <= half; i += kWidth) {
+    Vec sine = load(sines + i), cosine = load(cosines + i), x = load(low + i), y = load(high + i);
+    store(low + i, sub(mul(x, cosine), mul(y, sine)));
+    store(high + i, add(mul(y, cosine), mul(x, sine)));
+  }
+  if (int64_t n = half - i; n > 0) {
     Vec sine = load_n(sines + i, n), cosine = load_n(cosines + i, n), x = load_n(low + i, n), y = load_n(high + i, n);
     store_n(low + i, sub(mul(x, cosine), mul(y, sine)), n);
     store_n(high + i, add(mul(y, cosine), mul(x, sine)), n);
@@ -52,8 +61,7 @@ struct RopeShape {
 };
 
 template <class S>
-static void rotate(const Call& call, const InOut& x, const In& positions, const RopeShape& n, double theta,
-                   bool inverse) {
+void rotate(const Call& call, const InOut& x, const In& positions, const RopeShape& n, double theta, bool inverse) {
   constexpr int64_t kPositions = 16;  // of a task
   int64_t half = n.D / 2;
   Carver carve(call.workspace);
@@ -75,6 +83,8 @@ static void rotate(const Call& call, const InOut& x, const In& positions, const 
     }
   });
 }
+
+}  // namespace
 
 size_t rope_workspace(const Machine& machine, InOut x, In, int64_t, double, bool) {
   Carver carve(nullptr);

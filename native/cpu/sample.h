@@ -25,7 +25,7 @@ static inline SampleSettings sample_settings(const float* settings, int64_t voca
   return {settings[0], limited ? static_cast<int64_t>(top_k) : vocabulary, settings[2] < 1 ? settings[2] : 1.0};
 }
 
-// ---- the largest logits --------------------------------------------------------------------------------------------
+// ---- keys: logits in order -----------------------------------------------------------------------------------------
 
 // A larger key is a larger logit or, among equals, a lower token. No two keys are the same.
 static inline uint64_t key_of(float logit, int64_t token) {
@@ -35,7 +35,7 @@ static inline uint64_t key_of(float logit, int64_t token) {
 }
 static inline int64_t token_of(uint64_t key) { return static_cast<uint32_t>(~key); }
 
-// Puts `key` in at the root of a heap whose root is its smallest key, and lets it sink.
+// A heap has its smallest key at the root. Puts `key` in at `parent` and lets it sink.
 static inline void sink(uint64_t* heap, int64_t count, int64_t parent, uint64_t key) {
   for (int64_t child; (child = 2 * parent + 1) < count; parent = child) {
     if (child + 1 < count && heap[child + 1] < heap[child]) child++;
@@ -45,19 +45,8 @@ static inline void sink(uint64_t* heap, int64_t count, int64_t parent, uint64_t 
   heap[parent] = key;
 }
 
-// keys[0, count) = the `count` largest logits, largest first.
-static inline void largest_keys(const float* logits, int64_t vocabulary, int64_t count, uint64_t* keys) {
-  for (int64_t token = 0; token < count; token++) keys[token] = key_of(logits[token], token);
+static inline void make_heap(uint64_t* keys, int64_t count) {
   for (int64_t parent = count / 2 - 1; parent >= 0; parent--) sink(keys, count, parent, keys[parent]);
-  for (int64_t token = count; token < vocabulary; token++) {
-    uint64_t key = key_of(logits[token], token);
-    if (key > keys[0]) sink(keys, count, 0, key);
-  }
-  for (int64_t last = count - 1; last > 0; last--) {
-    uint64_t key = keys[last];
-    keys[last] = keys[0];
-    sink(keys, last, 0, key);
-  }
 }
 
 // ---- one row -------------------------------------------------------------------------------------------------------
@@ -75,33 +64,48 @@ struct SampleRow {
   }
 };
 
-// How many of the largest keys to draw from; they are left in `keys` unless the answer is the whole vocabulary.
-static inline int64_t nucleus(const SampleRow& row, uint64_t* keys) {
-  int64_t top_k = row.settings.top_k;
-  bool whole = top_k == row.vocabulary;
-  if (row.settings.top_p >= 1) {
-    if (!whole) largest_keys(row.logits, row.vocabulary, top_k, keys);
-    return top_k;
+// ---- filters -------------------------------------------------------------------------------------------------------
+
+struct Candidates {
+  uint64_t* keys;  // in no particular order
+  int64_t count;
+};
+
+// The top_k largest logits.
+static inline Candidates top_k(const SampleRow& row, uint64_t* keys) {
+  int64_t count = row.settings.top_k;
+  for (int64_t token = 0; token < count; token++) keys[token] = key_of(row.logits[token], token);
+  if (count == row.vocabulary) return {keys, count};
+  make_heap(keys, count);
+  for (int64_t token = count; token < row.vocabulary; token++) {
+    uint64_t key = key_of(row.logits[token], token);
+    if (key > keys[0]) sink(keys, count, 0, key);
   }
-  double total = 0;
-  if (whole) {
-    for (int64_t token = 0; token < row.vocabulary; token++) total += row.mass(token);
-  } else {
-    largest_keys(row.logits, row.vocabulary, top_k, keys);
-    for (int64_t i = 0; i < top_k; i++) total += row.mass(token_of(keys[i]));
-  }
-  // With the whole vocabulary to choose from, sort no more of it than the probability asks for.
-  constexpr int64_t kFirstTry = 64, kGrowth = 8;
-  for (int64_t sorted = whole ? smaller(kFirstTry, top_k) : top_k;; sorted = smaller(sorted * kGrowth, top_k)) {
-    if (whole) largest_keys(row.logits, row.vocabulary, sorted, keys);
-    double reached = 0;
-    for (int64_t i = 0; i < sorted; i++) {
-      reached += row.mass(token_of(keys[i]));
-      if (reached >= row.settings.top_p * total) return i + 1;
-    }
-    if (sorted == top_k) return top_k;
-  }
+  return {keys, count};
 }
+
+// Of those, the likeliest, until their share of the probability reaches top_p; at least one.
+static inline Candidates top_p(const SampleRow& row, Candidates all) {
+  if (row.settings.top_p >= 1) return all;
+  uint64_t* keys = all.keys;
+  double total = 0, reached = 0;
+  for (int64_t i = 0; i < all.count; i++) {
+    total += row.mass(token_of(keys[i]));
+    keys[i] = ~keys[i];  // so that the root is the likeliest
+  }
+  make_heap(keys, all.count);
+  int64_t rest = all.count;  // in the heap; behind it, the chosen
+  do {
+    uint64_t likeliest = ~keys[0];
+    rest--;
+    sink(keys, rest, 0, keys[rest]);
+    keys[rest] = likeliest;
+    reached += row.mass(token_of(likeliest));
+  } while (rest > 0 && reached < row.settings.top_p * total);
+  return {keys + rest, all.count - rest};
+}
+
+// ---- the draw ------------------------------------------------------------------------------------------------------
 
 // The best token so far in a race of logit/temperature + Gumbel noise.
 struct Race {
@@ -122,9 +126,13 @@ struct Race {
 
 static inline int64_t draw(const SampleRow& row, uint64_t* keys) {
   if (!(row.settings.temperature > 0)) return row.statistics.argmax;
-  int64_t count = nucleus(row, keys);
   Race race;
-  for (int64_t i = 0; i < count; i++) race.enter(row, count == row.vocabulary ? i : token_of(keys[i]));
+  if (row.settings.top_k == row.vocabulary && row.settings.top_p >= 1) {
+    for (int64_t token = 0; token < row.vocabulary; token++) race.enter(row, token);
+  } else {
+    Candidates candidates = top_p(row, top_k(row, keys));
+    for (int64_t i = 0; i < candidates.count; i++) race.enter(row, token_of(candidates.keys[i]));
+  }
   return race.winner;
 }
 

@@ -5,7 +5,7 @@ import { readJson } from "../../lib/io/files.js";
 import { openSafetensors, type SavedTensor, safetensorsChunks } from "../../lib/io/safetensors.js";
 import { findCheckpoint, type SavedFile, savedJson, verifyChecksums } from "../../lib/io/save.js";
 
-const kNames = ["config.json", "model.safetensors", "state.json"];
+const fileNames = ["config.json", "model.safetensors", "state.json"];
 
 export function checkpointName(step: number): string {
   return `step-${String(step).padStart(8, "0")}`;
@@ -29,7 +29,7 @@ export function checkpointFiles(step: number, mark = step, elements = 8): SavedF
 /** Loads the run's checkpoint, checks every value of it, and returns what it was made from. */
 export async function loadCheckpoint(fs: FileSystem, run: string): Promise<{ step: number; mark: number }> {
   const folder = await findCheckpoint(fs, run);
-  await verifyChecksums(fs, folder, kNames);
+  await verifyChecksums(fs, folder, fileNames);
   const { step, mark } = (await readJson(fs, join(folder, "state.json"))) as { step: number; mark: number };
   const { hidden_size: elements } = (await readJson(fs, join(folder, "config.json"))) as { hidden_size: number };
   await using file = await openSafetensors(join(folder, "model.safetensors"), fs);

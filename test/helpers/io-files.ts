@@ -1,8 +1,13 @@
-// A folder of files for one test, gone when its file of tests is done.
+// Folders of files for tests, gone when the file of tests that imports this is done.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll } from "vitest";
+
+const folders: string[] = [];
+afterAll(() => {
+  for (const folder of folders) rmSync(folder, { recursive: true });
+});
 
 /** Writes the files below a new folder and returns its path. */
 export function folderOf(files: Readonly<Record<string, string | Uint8Array>>): string {
@@ -11,7 +16,7 @@ export function folderOf(files: Readonly<Record<string, string | Uint8Array>>): 
     mkdirSync(dirname(join(folder, name)), { recursive: true });
     writeFileSync(join(folder, name), content);
   }
-  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  folders.push(folder);
   return folder;
 }
 

@@ -213,6 +213,11 @@ test("evaluation reads every token once, in order, and pads the end", () => {
 });
 
 describe("tokenDataset", () => {
+  test("gives its documents back", () => {
+    const data = tokenDataset([{ tokens: [1, 2] }, { tokens: [3] }], { vocabSize: 4 });
+    expect([...data.documents()]).toEqual([Uint8Array.of(1, 2), Uint8Array.of(3)]);
+  });
+
   test("keeps tokens in as few bytes as the vocabulary needs, and their values", () => {
     for (const vocabSize of [256, 257, 65_536, 65_537, 2 ** 31 - 1]) {
       const data = tokenDataset([{ tokens: [0, vocabSize - 1, 1] }], { vocabSize });

@@ -11,7 +11,7 @@ import {
 import { CrashFileSystem } from "../helpers/io-crash.js";
 
 /** Written by safetensors 0.8.0 in Python: the tensors of `mixed`, metadata {format: "pt"}. */
-const kReference =
+const reference =
   "a8010000000000007b225f5f6d657461646174615f5f223a7b22666f726d6174223a227074227d2c22c3a9223a7b226474797065223a22493634222c227368617065223a5b315d2c22646174615f6f666673657473223a5b302c385d7d2c2264223a7b226474797065223a22463634222c227368617065223a5b5d2c22646174615f6f666673657473223a5b382c31365d7d2c2262223a7b226474797065223a22463332222c227368617065223a5b325d2c22646174615f6f666673657473223a5b31362c32345d7d2c22656d707479223a7b226474797065223a22463332222c227368617065223a5b302c335d2c22646174615f6f666673657473223a5b32342c32345d7d2c2268223a7b226474797065223a22463136222c227368617065223a5b315d2c22646174615f6f666673657473223a5b32342c32365d7d2c2261223a7b226474797065223a225538222c227368617065223a5b312c335d2c22646174615f6f666673657473223a5b32362c32395d7d2c2263223a7b226474797065223a22424f4f4c222c227368617065223a5b325d2c22646174615f6f666673657473223a5b32392c33315d7d7d202007000000000000009a9999999999b93f0000c03f000000c0003c0102030100";
 
 const mixed: SavedTensor[] = [
@@ -50,8 +50,8 @@ async function open(bytes: Uint8Array) {
 
 describe("writing", () => {
   test("byte for byte what the reference implementation writes, whatever the order given", async () => {
-    expect((await encode(mixed, { format: "pt" })).toString("hex")).toBe(kReference);
-    expect((await encode([...mixed].reverse(), { format: "pt" })).toString("hex")).toBe(kReference);
+    expect((await encode(mixed, { format: "pt" })).toString("hex")).toBe(reference);
+    expect((await encode([...mixed].reverse(), { format: "pt" })).toString("hex")).toBe(reference);
   });
 
   test("asks for one tensor's bytes at a time", async () => {
@@ -79,7 +79,7 @@ describe("writing", () => {
 
 describe("reading", () => {
   test("the reference's file", async () => {
-    const file = await open(Buffer.from(kReference, "hex"));
+    const file = await open(Buffer.from(reference, "hex"));
     expect([...file.metadata]).toEqual([["format", "pt"]]);
     expect(file.tensors.size).toBe(mixed.length);
     for (const { name, dtype, shape, data } of mixed) {
@@ -217,7 +217,8 @@ describe("hostile files are BAD_CHECKPOINT and name the rule and the tensor", ()
     await expect(open(bytes)).rejects.toMatchObject({ code: "BAD_CHECKPOINT" });
   });
 
-  test("a missing file", async () => {
+  test("a missing file, and a folder", async () => {
+    await expect(openSafetensors(import.meta.dirname)).rejects.toMatchObject({ code: "BAD_CHECKPOINT" });
     await expect(openSafetensors("/nowhere/x.safetensors")).rejects.toMatchObject({ code: "BAD_CHECKPOINT" });
   });
 
@@ -239,7 +240,7 @@ describe("hostile files are BAD_CHECKPOINT and name the rule and the tensor", ()
   }
 
   test("any flipped bit", async () => {
-    const bytes = Buffer.from(kReference, "hex");
+    const bytes = Buffer.from(reference, "hex");
     for (let bit = 0; bit < bytes.length * 8; bit++) {
       const damaged = Buffer.from(bytes);
       damaged[bit >> 3] = (damaged[bit >> 3] ?? 0) ^ (1 << (bit & 7));
@@ -248,7 +249,7 @@ describe("hostile files are BAD_CHECKPOINT and name the rule and the tensor", ()
   });
 
   test("any cut or added tail is refused", async () => {
-    const bytes = Buffer.from(kReference, "hex");
+    const bytes = Buffer.from(reference, "hex");
     for (let length = 0; length < bytes.length; length++) {
       await expect(open(bytes.subarray(0, length))).rejects.toMatchObject({ code: "BAD_CHECKPOINT" });
     }

@@ -183,12 +183,13 @@ describe("on the disk", () => {
     expect(checked.toString()).toBe("config.json: OK\nmodel.safetensors: OK\nstate.json: OK\n");
   });
 
-  test("the newest stays even when its name sorts before others", async () => {
+  test("steps are ordered as numbers, the newest save stays whatever its step, other folders too", async () => {
     const out = join(folder, "older");
-    for (const step of [50, 100, 60]) {
-      await saveCheckpoint(diskFileSystem, out, checkpointName(step), checkpointFiles(step), { keep: 1 });
+    mkdirSync(join(out, "checkpoints", "best"), { recursive: true });
+    for (const step of [50, 100_000_000, 99_999_999, 60]) {
+      await saveCheckpoint(diskFileSystem, out, checkpointName(step), checkpointFiles(step), { keep: 2 });
     }
-    expect(readdirSync(join(out, "checkpoints"))).toEqual([checkpointName(60)]);
+    expect(readdirSync(join(out, "checkpoints"))).toEqual(["best", checkpointName(60), checkpointName(100_000_000)]);
   });
 
   test("a changed byte is found, and where", async () => {

@@ -91,8 +91,8 @@ TEST_CASE("allocator: more than the machine has is refused, then what fits is gi
   must(allocator, kMiB);
 }
 
-// A script of allocations and frees of many sizes. Blocks must never overlap; each is filled with a byte of its own that
-// must still be there when it is freed.
+// A script of allocations and frees of many sizes. Blocks must never overlap; each is filled with a byte of its own
+// that must still be there when it is freed.
 struct Script {
   Allocator& allocator;
   bool real;

@@ -1,5 +1,9 @@
 // linear, its two gradients and weight packing: every level against the f64 plain loops, with the error bound of one
 // fp32 chain and one rounding to the result's dtype.
+#include <atomic>
+#include <memory>
+
+#include "core/thread_pool.h"
 #include "helpers.h"
 
 using namespace foretoken;
@@ -232,5 +236,29 @@ TEST_CASE("linear: several tasks across and down") {
     test.linear(true, true);
     test.backward_input(true);
     test.backward_weight(false, true);
+  });
+}
+
+TEST_CASE("linear: the same bits on 1, 2 and 3 threads of the pool") {
+  constexpr int64_t kM = 333, kN = 150, kK = 96;
+  for_each_level([](const Backend& backend) {
+    Buffer<bf16> x = Buffer<bf16>::of(random_normal(kM * kK, 1, 1));
+    Buffer<bf16> weight = Buffer<bf16>::of(random_normal(kN * kK, 1, 2));
+    Buffer<bf16> dy = Buffer<bf16>::of(random_normal(kM * kN, 1, 3));
+    std::vector<Buffer<float>> results[3];
+    for (int threads = 1; threads <= 3; threads++) {
+      std::atomic<bool> cancelled{false};
+      PoolParallel parallel(std::make_shared<ThreadPool>(threads), cancelled);
+      Buffer<float> y(kM * kN), dx(kM * kK), dweight(kN * kK), dbias(kN);
+      run_on(parallel, backend.kernels->linear, view_of(x, {kM, kK}), view_of(weight, {kN, kK}), absent, absent,
+             view_of(y, {kM, kN}));
+      run_on(parallel, backend.kernels->linear_backward_input, view_of(dy, {kM, kN}), view_of(weight, {kN, kK}),
+             view_of(dx, {kM, kK}), false);
+      run_on(parallel, backend.kernels->linear_backward_weight, view_of(dy, {kM, kN}), view_of(x, {kM, kK}),
+             view_of(dweight, {kN, kK}), view_of(dbias, {kN}), false);
+      results[threads - 1] = {y, dx, dweight, dbias};
+    }
+    for (int other : {1, 2})
+      for (int i = 0; i < 4; i++) CHECK(results[other][i].same_bits(results[0][i]));
   });
 }

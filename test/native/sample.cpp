@@ -122,7 +122,7 @@ TEST_CASE("sample: the filtered set is exactly the reference's") {
   });
 }
 
-TEST_CASE("sample: filters over a vocabulary wider than the first sorted part") {
+TEST_CASE("sample: filters over a wide vocabulary, the same tokens at every level") {
   for (double spread : {0.01, 1.0, 4.0}) {  // nearly flat: the nucleus is most of the vocabulary; then smaller
     std::vector<double> logits = random_normal(5000, spread, 62);
     for (Settings settings : {Settings{1, 0, 0.3}, {1, 0, 0.95}, {1, 700, 1}, {1, 700, 0.9}, {1, 4999, 0.9999}}) {
@@ -135,7 +135,7 @@ TEST_CASE("sample: filters over a vocabulary wider than the first sorted part") 
         auto tokens = draw(*backend.kernels, logits, settings, 50).token;
         for (int32_t token : tokens) CHECK(allowed.count(token) == 1);
         if (first.empty()) first = tokens;
-        CHECK(tokens == first);  // the same tokens at every level
+        CHECK(tokens == first);
       });
     }
   }

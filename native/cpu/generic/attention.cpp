@@ -5,12 +5,13 @@
 #include "dispatch.h"
 
 namespace foretoken::generic {
+namespace {
 
 // ---- rope: turn (x_i, x_{i+D/2}) by position·theta^(−2i/D) ---------------------------------------------------------
 
 // The angle is formed in double: position·frequency reaches thousands of turns.
 template <class T>
-static void rotate_halves(T* x, int64_t D, double position, double theta, double direction) {
+void rotate_halves(T* x, int64_t D, double position, double theta, double direction) {
   using A = Arithmetic<T>;
   int64_t half = D / 2;
   for (int64_t i = 0; i < half; i++) {
@@ -22,7 +23,7 @@ static void rotate_halves(T* x, int64_t D, double position, double theta, double
   }
 }
 
-static void rope(const Call& call, InOut x, In positions, int64_t period, double theta, bool inverse) {
+void rope(const Call& call, InOut x, In positions, int64_t period, double theta, bool inverse) {
   dispatch(x.dtype, [&]<class T>(Element<T>) {
     int64_t D = last_dimension(x), H = x.shape[x.rank - 2], R = row_count(x) / H;
     const int32_t* given_positions = elements<int32_t>(positions);
@@ -37,7 +38,7 @@ static void rope(const Call& call, InOut x, In positions, int64_t period, double
 // ---- one query against the keys first..last ------------------------------------------------------------------------
 
 template <class T>
-static Arithmetic<T> dot(const T* a, const T* b, int64_t count) {
+Arithmetic<T> dot(const T* a, const T* b, int64_t count) {
   Arithmetic<T> sum = 0;
   for (int64_t i = 0; i < count; i++) sum += value_of(a[i]) * value_of(b[i]);
   return sum;
@@ -46,8 +47,8 @@ static Arithmetic<T> dot(const T* a, const T* b, int64_t count) {
 // out = Σ_s softmax_s(scale·q·k_s)·v_s, keys in order, the running maximum taken out (arXiv 1805.02867).
 // Key s is at k + s·stride; sums (D) is scratch. Returns the logarithm of the sum of exponentials.
 template <class T, class A = Arithmetic<T>>
-static A attend(const T* q, const T* k, const T* v, int64_t stride, int64_t first, int64_t last, int64_t D, A scale,
-                A* sums, T* out) {
+A attend(const T* q, const T* k, const T* v, int64_t stride, int64_t first, int64_t last, int64_t D, A scale, A* sums,
+         T* out) {
   A largest = -std::numeric_limits<A>::infinity(), total = 0;
   for (int64_t i = 0; i < D; i++) sums[i] = 0;
   for (int64_t s = first; s <= last; s++) {
@@ -66,7 +67,7 @@ static A attend(const T* q, const T* k, const T* v, int64_t stride, int64_t firs
   return largest + std::log(total);
 }
 
-static int64_t first_visible(const int32_t* first_key, int64_t row) {
+int64_t first_visible(const int32_t* first_key, int64_t row) {
   return first_key && first_key[row] > 0 ? first_key[row] : 0;
 }
 
@@ -78,14 +79,14 @@ struct AttentionShape {
       : B(q.shape[0]), T(q.shape[1]), H(q.shape[2]), G(k.shape[2]), D(q.shape[3]) {}
 };
 
-static size_t arithmetic_bytes(DType dtype) { return dtype == DType::f64 ? sizeof(double) : sizeof(float); }
+size_t arithmetic_bytes(DType dtype) { return dtype == DType::f64 ? sizeof(double) : sizeof(float); }
 
-static size_t attention_workspace(const Machine&, In q, In k, In, In, Out, Out, double) {
+size_t attention_workspace(const Machine&, In q, In k, In, In, Out, Out, double) {
   AttentionShape n(q, k);
   return n.B * n.H * n.D * arithmetic_bytes(q.dtype);
 }
 
-static void attention(const Call& call, In q, In k, In v, In first_key, Out out, Out lse, double scale) {
+void attention(const Call& call, In q, In k, In v, In first_key, Out out, Out lse, double scale) {
   dispatch(q.dtype, [&]<class T>(Element<T>) {
     using A = Arithmetic<T>;
     AttentionShape n(q, k);
@@ -133,13 +134,13 @@ struct AttentionGradient {
 };
 
 // Per (b, g): dk and dv (T,D) each, and one row of dq.
-static size_t attention_backward_workspace(const Machine&, In q, In k, In, In, In, In, In, Out, Out, Out, double) {
+size_t attention_backward_workspace(const Machine&, In q, In k, In, In, In, In, In, Out, Out, Out, double) {
   AttentionShape n(q, k);
   return n.B * n.G * (2 * n.T + 1) * n.D * arithmetic_bytes(q.dtype);
 }
 
-static void attention_backward(const Call& call, In q, In k, In v, In first_key, In out, In lse, In dout, Out dq,
-                               Out dk, Out dv, double scale) {
+void attention_backward(const Call& call, In q, In k, In v, In first_key, In out, In lse, In dout, Out dq, Out dk,
+                        Out dv, double scale) {
   dispatch(q.dtype, [&]<class T>(Element<T>) {
     using A = Arithmetic<T>;
     AttentionShape n(q, k);
@@ -191,7 +192,7 @@ struct CacheShape {
   int64_t offset(int64_t sequence, int64_t g) const { return (sequence * G + g) * capacity * D; }
 };
 
-static void cache_append(const Call& call, In k, In v, In sequence, In position, InOut key_cache, InOut value_cache) {
+void cache_append(const Call& call, In k, In v, In sequence, In position, InOut key_cache, InOut value_cache) {
   dispatch(k.dtype, [&]<class T>(Element<T>) {
     CacheShape n(key_cache);
     parallel_for(call, element_count(sequence), [=](int64_t r, int) {
@@ -208,13 +209,13 @@ static void cache_append(const Call& call, In k, In v, In sequence, In position,
   });
 }
 
-static size_t attention_cached_workspace(const Machine&, In q, In, In, In, In, In, Out, double) {
+size_t attention_cached_workspace(const Machine&, In q, In, In, In, In, In, Out, double) {
   return element_count(q) * arithmetic_bytes(q.dtype);
 }
 
 // A row whose sequence or position is out of range sees no key: zeros.
-static void attention_cached(const Call& call, In q, In key_cache, In value_cache, In sequence, In position,
-                             In first_key, Out out, double scale) {
+void attention_cached(const Call& call, In q, In key_cache, In value_cache, In sequence, In position, In first_key,
+                      Out out, double scale) {
   dispatch(q.dtype, [&]<class T>(Element<T>) {
     using A = Arithmetic<T>;
     CacheShape n(key_cache);
@@ -235,6 +236,8 @@ static void attention_cached(const Call& call, In q, In key_cache, In value_cach
     });
   });
 }
+
+}  // namespace
 
 void fill_attention(Kernels& table) {
   table.rope = {rope};

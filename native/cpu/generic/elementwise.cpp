@@ -59,7 +59,7 @@ static void add(const Call& call, In a, In b, Out y) {
   });
 }
 
-// ---- scale: y = alpha·x --------------------------------------------------------------------------------------------
+// ---- scale: y = alpha·x -------------------------------------------------------------------------------------------
 
 static void scale(const Call& call, In x, double alpha, Out y) {
   dispatch_alike({x.dtype, y.dtype}, [&]<class X, class Y>(Element<X>, Element<Y>) {
@@ -72,8 +72,7 @@ static void scale(const Call& call, In x, double alpha, Out y) {
   });
 }
 
-// ---- multiply: y = a·b, b of a's shape or one element
-// -----------------------------------------------------------------
+// ---- multiply: y = a·b, b of a's shape or one element -------------------------------------------------------------
 
 static void multiply(const Call& call, In a, In b, Out y) {
   int64_t step = element_count(b) == 1 ? 0 : 1;
@@ -87,7 +86,7 @@ static void multiply(const Call& call, In a, In b, Out y) {
   });
 }
 
-// ---- accumulate: y += alpha·x --------------------------------------------------------------------------------------
+// ---- accumulate: y += alpha·x -------------------------------------------------------------------------------------
 
 static void accumulate(const Call& call, In x, double alpha, InOut y) {
   dispatch_alike({x.dtype, y.dtype}, [&]<class X, class Y>(Element<X>, Element<Y>) {
@@ -100,8 +99,7 @@ static void accumulate(const Call& call, In x, double alpha, InOut y) {
   });
 }
 
-// ---- random_normal: y[i] = mean + std·normal(Philox(seed, stream, i))
-// ------------------------------------------------
+// ---- random_normal: y[i] = mean + std·normal(Philox(seed, stream, i)) ---------------------------------------------
 
 static void random_normal(const Call& call, Out y, double mean, double std, int64_t seed, int64_t stream) {
   dispatch(y.dtype, [&]<class Y>(Element<Y>) {
@@ -112,8 +110,7 @@ static void random_normal(const Call& call, Out y, double mean, double std, int6
   });
 }
 
-// ---- gather_rows: y[m] = x[index[m]], zeros where the index is outside
-// -----------------------------------------------
+// ---- gather_rows: y[m] = x[index[m]], zeros where the index is outside ---------------------------------------------
 
 static void gather_rows(const Call& call, In x, In index, Out y) {
   const char* in = elements<char>(x);

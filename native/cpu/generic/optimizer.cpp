@@ -34,7 +34,7 @@ static size_t gradient_norm_workspace(const Machine&, InList grads, Out) { retur
 template <class A>
 struct Update {
   A keep;  // 1 − learning rate · decay
-  A clip, beta1_complement, beta2, beta2_complement, rate, root_correction2, eps;
+  A clip, beta1_complement, beta2, beta2_complement, rate, spread, eps;
 };
 
 // PyTorch's torch.optim.AdamW, in its order.
@@ -44,7 +44,7 @@ static void update_element(const Update<A>& u, A gradient, A& param, A& m, A& v)
   param *= u.keep;
   m += (gradient - m) * u.beta1_complement;
   v = v * u.beta2 + gradient * gradient * u.beta2_complement;
-  A denominator = std::sqrt(v) / u.root_correction2 + u.eps;
+  A denominator = std::sqrt(v) * u.spread + u.eps;
   param -= u.rate * (m / denominator);
 }
 
@@ -65,7 +65,7 @@ static void adamw(const Call& call, InOutList params, InList grads, InOutList m,
                           arithmetic(beta2),
                           arithmetic(1 - beta2),
                           arithmetic(step.rate),
-                          arithmetic(step.root_correction2),
+                          arithmetic(step.spread),
                           arithmetic(eps)};
       P* p = elements<P>(params.data[tensor]);
       const A* g = elements<A>(grads.data[tensor]);

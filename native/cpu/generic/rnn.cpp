@@ -4,17 +4,17 @@
 #include "dispatch.h"
 
 namespace foretoken::generic {
+namespace {
 
 struct RecurrentShape {
   int64_t B, T, d;
   explicit RecurrentShape(const View& h) : B(h.shape[0]), T(h.shape[1]), d(h.shape[2]) {}
 };
 
-// ---- rnn: h_t = tanh(a_t + weight·h_{t−1})
-// ---------------------------------------------------------------------------
+// ---- rnn: h_t = tanh(a_t + weight·h_{t−1}) --------------------------------------------------------------------------
 
 // The state is fed back as stored, so that what backward reads from h is what forward computed with.
-static void rnn(const Call& call, In a, In weight, In h0, Out h) {
+void rnn(const Call& call, In a, In weight, In h0, Out h) {
   dispatch(a.dtype, [&]<class T>(Element<T>) {
     using A = Arithmetic<T>;
     RecurrentShape n(h);
@@ -35,11 +35,10 @@ static void rnn(const Call& call, In a, In weight, In h0, Out h) {
   });
 }
 
-// ---- rnn backward: da_t = (dh_t + weightᵀ·da_{t+1})·(1 − h_t²), dweight = Σ_{b,t} da_t·h_{t−1}ᵀ
-// -----------------------
+// ---- rnn backward: da_t = (dh_t + weightᵀ·da_{t+1})·(1 − h_t²), dweight = Σ_{b,t} da_t·h_{t−1}ᵀ ---------------------
 
 template <class T>
-static void states_backward(const Call& call, RecurrentShape n, const T* dh, const T* h, const T* weight, T* da) {
+void states_backward(const Call& call, RecurrentShape n, const T* dh, const T* h, const T* weight, T* da) {
   using A = Arithmetic<T>;
   parallel_for(call, n.B, [=](int64_t b, int) {
     for (int64_t t = n.T - 1; t >= 0; t--) {
@@ -56,8 +55,8 @@ static void states_backward(const Call& call, RecurrentShape n, const T* dh, con
 }
 
 template <class T, class A = Arithmetic<T>>
-static void weight_backward(const Call& call, RecurrentShape n, const T* da, const T* h, const T* h0, A* dweight,
-                            bool accumulate) {
+void weight_backward(const Call& call, RecurrentShape n, const T* da, const T* h, const T* h0, A* dweight,
+                     bool accumulate) {
   parallel_for(call, n.d, [=](int64_t i, int) {
     for (int64_t j = 0; j < n.d; j++) {
       A sum = accumulate ? dweight[i * n.d + j] : A(0);
@@ -73,7 +72,7 @@ static void weight_backward(const Call& call, RecurrentShape n, const T* da, con
   });
 }
 
-static void rnn_backward(const Call& call, In dh, In h, In weight, In h0, Out da, InOut dweight, bool accumulate) {
+void rnn_backward(const Call& call, In dh, In h, In weight, In h0, Out da, InOut dweight, bool accumulate) {
   dispatch(h.dtype, [&]<class T>(Element<T>) {
     RecurrentShape n(h);
     states_backward(call, n, elements<T>(dh), elements<T>(h), elements<T>(weight), elements<T>(da));
@@ -81,6 +80,8 @@ static void rnn_backward(const Call& call, In dh, In h, In weight, In h0, Out da
                        accumulate);
   });
 }
+
+}  // namespace
 
 void fill_rnn(Kernels& table) {
   table.rnn = {rnn};
