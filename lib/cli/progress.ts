@@ -39,7 +39,9 @@ function lineProgress(output: Output, steps: number, time: TimeLeft): Progress {
       const { step } = metrics;
       if (step === 1 || step % every === 0 || step === steps) output.line(`step ${step}/${steps}  ${describe(metrics, time)}`);
     },
-    onEval: (metrics) => output.line(evalLine(metrics)),
+    onEval(metrics) {
+      if (metrics.step < steps) output.line(evalLine(metrics));
+    },
     stop: () => undefined,
   };
 }
@@ -71,7 +73,7 @@ function barProgress(output: Output, steps: number, time: TimeLeft): Progress {
     },
     onEval(metrics) {
       stop();
-      output.line(evalLine(metrics));
+      if (metrics.step < steps) output.line(evalLine(metrics));
     },
     stop,
   };
@@ -79,7 +81,7 @@ function barProgress(output: Output, steps: number, time: TimeLeft): Progress {
 
 function describe(metrics: StepMetrics, time: TimeLeft): string {
   const losses = metrics.losses.map((loss) => loss.toFixed(2)).join(" ");
-  const parts = [`loss ${losses}`, `${formatCount(metrics.tokensPerSecond)} tok/s`, formatBytes(metrics.liveBytes)];
+  const parts = [`loss ${losses}`, `${formatCount(metrics.tokensPerSecond)} tok/s`, formatBytes(metrics.peakBytes)];
   return [...parts, `${time.left} left`].join("  ");
 }
 

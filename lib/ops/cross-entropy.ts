@@ -137,6 +137,7 @@ export function linearCrossEntropy(hidden: Tensor, unembedding: Weight, targets:
       for (const sink of [dh, dw, db]) if (sink) sink.filled = true;
     });
   }
+  for (const temporary of [loss, lse, share, total, where.tokens]) if (temporary !== result) temporary.dispose();
   return result;
 }
 

@@ -5,6 +5,7 @@
 #include "simd.h"
 
 namespace FORETOKEN_LEVEL_NAMESPACE {
+namespace {
 
 // Queries and keys of a block. Blocks start at multiples of this, so the diagonal runs through whole blocks.
 constexpr int64_t kBlockTokens = 64;
@@ -20,13 +21,12 @@ struct AttentionShape {
   int64_t length(int64_t i) const { return T - i * kBlockTokens < kBlockTokens ? T - i * kBlockTokens : kBlockTokens; }
   int64_t query(int64_t b, int64_t t, int64_t h) const { return ((b * T + t) * H + h) * D; }
   int64_t key(int64_t b, int64_t t, int64_t g) const { return ((b * T + t) * G + g) * D; }
-  int64_t element() const { return bytes_per_element(dtype); }
 };
 
-static inline void* at(const View& view, int64_t offset) {
+inline void* at(const View& view, int64_t offset) {
   return static_cast<char*>(view.data) + offset * bytes_per_element(view.dtype);
 }
-static inline float* floats(const View& view, int64_t offset) { return static_cast<float*>(view.data) + offset; }
+inline float* floats(const View& view, int64_t offset) { return static_cast<float*>(view.data) + offset; }
 
 // Hands out the parts of a workspace, 64-byte aligned; with base nullptr it counts how many bytes they need.
 struct Carver {
@@ -66,7 +66,7 @@ struct Visibility {
 };
 
 // x where the query of each lane sees the key, −∞ elsewhere.
-static inline Vec where_visible(Vec x, float key, const float* first, const float* last) {
+inline Vec where_visible(Vec x, float key, const float* first, const float* last) {
   Vec position = broadcast(key), hidden = broadcast(-__builtin_inff());
 #if defined(__AVX512F__)
   __mmask16 begun = _mm512_cmp_ps_mask(load(first), position, _CMP_LE_OQ);
@@ -137,8 +137,8 @@ struct RowPair<bf16> {
 #endif
 };
 
-// A block of keys × queries packed as B of a product over keys, filled two keys at a time: vector v holds the queries
-// v·kWidth onwards. Storage has room for kBlockTokens keys; an odd last key is paired with zeros.
+// A block of keys × queries packed as B of a product over keys, filled two keys at a time: vector by vector of queries
+// from the first on: an odd last key is paired with zeros, which in f32 lie where the next panel begins.
 template <class S>
 struct PackedBlock {
   S* panels;
@@ -152,13 +152,14 @@ struct PackedBlock {
   S* place(int64_t s, int64_t query) const { return panel(query) + s * kPanel + query % kPanel * (kPairs ? 2 : 1); }
   // bf16 panels are read in steps of 32 keys: zeros after the last pair.
   void finish(int64_t queries) const {
-    if constexpr (kPairs)
-      for (int64_t query = 0; query < queries; query += kPanel) {
-        int64_t written = (keys + 1) / 2 * 2;
+    int64_t written = (keys + 1) / 2 * 2;
+    if (kPairs && written < panel_rows())
+      for (int64_t query = 0; query < queries; query += kPanel)
         __builtin_memset(panel(query) + written * kPanel, 0, (panel_rows() - written) * kPanel * sizeof(S));
-      }
   }
 };
+
+}  // namespace
 
 size_t attention_workspace(const Machine&, In q, In k, In v, In first_key, Out out, Out lse, double scale);
 void attention(const Call&, In q, In k, In v, In first_key, Out out, Out lse, double scale);

@@ -1,24 +1,25 @@
 // Attention backward in blocks, probabilities recomputed from lse (FlashAttention-2, arXiv 2307.08691, algorithm 2).
-// A task owns a range of keys of one (b, g) and passes all queries that see it: dk and dv are summed in one place, in
-// the order of heads and query blocks. With few (b, g) the keys are cut into several ranges, whose dq are added at the
-// end in the order of the ranges.
+// Keys are taken in ranges of kRangeBlocks blocks. Within a range dk and dv are summed in one place, in the order of
+// heads and query blocks; dq is the sum over the ranges, in order. A task owns all ranges of one (b, g), or, where
+// there are few of those, one range each; the order of every sum is the same.
 #include "attention.h"
 
 namespace FORETOKEN_LEVEL_NAMESPACE {
 namespace {
 
-// How keys are cut: `count` ranges of `blocks` key blocks. Many (b, g) need no cut; below that, ranges of at least
-// 512 keys until there are 16 tasks.
+constexpr int64_t kRangeBlocks = 8;
+
 struct KeyRanges {
-  int64_t blocks, count;
+  int64_t blocks, count;  // key blocks of a range, ranges
+  int64_t slots;          // how many partial dq there are: 0 (one range), 1 (tasks own all ranges), or one per range
 
   explicit KeyRanges(const AttentionShape& n) {
-    constexpr int64_t kTasks = 16, kFewestBlocks = 8;
-    int64_t wanted = (kTasks + n.B * n.G - 1) / (n.B * n.G), most = n.blocks() / kFewestBlocks;
-    int64_t ranges = wanted < most ? wanted : most;
-    blocks = ranges > 1 ? (n.blocks() + ranges - 1) / ranges : n.blocks();
-    count = (n.blocks() + blocks - 1) / blocks;
+    constexpr int64_t kEnoughTasks = 16;
+    blocks = n.blocks() < kRangeBlocks ? n.blocks() : kRangeBlocks;
+    count = (n.blocks() + kRangeBlocks - 1) / kRangeBlocks;
+    slots = count == 1 ? 0 : n.B * n.G < kEnoughTasks ? count : 1;
   }
+  int64_t tasks_each() const { return slots > 1 ? slots : 1; }
 };
 
 template <class S>
@@ -97,24 +98,26 @@ struct Backward {
   KeyRanges ranges;
   const In &q, &k, &v, &first_key, &out, &lse, &dout;
   const Out &dq, &dk, &dv;
-  float* partial;  // dq of each range, (ranges, B, T, H, D), when there are several
+  float* partial;  // sums of dq over ranges, (slots, B, T, H, D)
   float scale;
 
-  // The keys of one range, all heads of their group.
+  // One range of keys, all heads of their group.
   void operator()(int64_t b, int64_t g, int64_t range, const BackwardScratch<S>& scratch) const {
     int64_t first = range * ranges.blocks, last = first + ranges.blocks;
     last = last < n.blocks() ? last : n.blocks();
     for (int64_t j = first; j < last; j++)
       transpose(n.dtype, at(k, n.key(b, j * kBlockTokens, g)), n.G * n.D, n.length(j), n.D,
                 scratch.keys + (j - first) * kBlockTokens * n.D, kBlockTokens);
-    int64_t sums = (last - first) * kBlockTokens * n.D;
+    int64_t sums = (last - first) * kBlockTokens * n.D, group = n.H / n.G;
     __builtin_memset(scratch.dkeys, 0, sums * sizeof(float));
     __builtin_memset(scratch.dvalues, 0, sums * sizeof(float));
-    int64_t group = n.H / n.G;
     for (int64_t h = g * group; h < (g + 1) * group; h++)
       for (int64_t i = first; i < n.blocks(); i++) {
-        load_queries(b, h, i, scratch);
-        pass_keys(b, h, i, first, last, scratch);
+        Visibility visible(n, first_key, b, i);
+        int64_t begin = visible.first_block > first ? visible.first_block : first, end = i + 1 < last ? i + 1 : last;
+        if (begin < end) load_queries(b, h, i, scratch);
+        for (int64_t j = begin; j < end; j++) pass_keys(b, h, i, j, j - first, visible, j > begin, scratch);
+        if (begin >= end) __builtin_memset(scratch.dqueries, 0, n.D * kBlockTokens * sizeof(float));
         store_queries(b, h, i, range, scratch);
       }
     for (int64_t t = first * kBlockTokens; t < last * kBlockTokens && t < n.T; t++) {
@@ -147,30 +150,26 @@ struct Backward {
     }
   }
 
-  void pass_keys(int64_t b, int64_t h, int64_t i, int64_t first, int64_t last,
+  // Queries of block i against keys of block j, the range's block `place`.
+  void pass_keys(int64_t b, int64_t h, int64_t i, int64_t j, int64_t place, const Visibility& visible, bool onto,
                  const BackwardScratch<S>& scratch) const {
-    int64_t g = h * n.G / n.H, count = n.length(i), stride = n.G * n.D;
-    Visibility visible(n, first_key, b, i);
-    int64_t begin = visible.first_block > first ? visible.first_block : first, end = i + 1 < last ? i + 1 : last;
-    if (begin >= end) __builtin_memset(scratch.dqueries, 0, n.D * kBlockTokens * sizeof(float));
-    for (int64_t j = begin; j < end; j++) {
-      int64_t keys = n.length(j), row = (j - first) * kBlockTokens * n.D;
-      PackedBlock<S> packed{scratch.dscores_packed, keys};
-      gemm_block(n.dtype, at(k, n.key(b, j * kBlockTokens, g)), stride, scratch.queries_across, keys, count, n.D,
-                 scratch.scores, kBlockTokens, false);
-      gemm_block(n.dtype, at(v, n.key(b, j * kBlockTokens, g)), stride, scratch.douts_across, keys, count, n.D,
-                 scratch.dweights, kBlockTokens, false);
-      for (int64_t query = 0; query < count; query += kWidth)
-        differentiate(scratch, packed, visible.whole(i, j) ? nullptr : &visible, j * kBlockTokens, query,
-                      broadcast(scale));
-      packed.finish(count);
-      gemm_block(n.dtype, scratch.weights, kBlockTokens, scratch.douts, keys, n.D, count, scratch.dvalues + row, n.D,
-                 true);
-      gemm_block(n.dtype, scratch.dscores, kBlockTokens, scratch.queries, keys, n.D, count, scratch.dkeys + row, n.D,
-                 true);
-      gemm_block(n.dtype, scratch.keys + row, kBlockTokens, scratch.dscores_packed, n.D, count, keys, scratch.dqueries,
-                 kBlockTokens, j > begin);
-    }
+    int64_t g = h * n.G / n.H, stride = n.G * n.D, count = n.length(i), keys = n.length(j);
+    int64_t row = place * kBlockTokens * n.D, key = n.key(b, j * kBlockTokens, g);
+    PackedBlock<S> packed{scratch.dscores_packed, keys};
+    gemm_block(n.dtype, at(k, key), stride, scratch.queries_across, keys, count, n.D, scratch.scores, kBlockTokens,
+               false);
+    gemm_block(n.dtype, at(v, key), stride, scratch.douts_across, keys, count, n.D, scratch.dweights, kBlockTokens,
+               false);
+    for (int64_t query = 0; query < count; query += kWidth)
+      differentiate(scratch, packed, visible.whole(i, j) ? nullptr : &visible, j * kBlockTokens, query,
+                    broadcast(scale));
+    packed.finish(count);
+    gemm_block(n.dtype, scratch.weights, kBlockTokens, scratch.douts, keys, n.D, count, scratch.dvalues + row, n.D,
+               true);
+    gemm_block(n.dtype, scratch.dscores, kBlockTokens, scratch.queries, keys, n.D, count, scratch.dkeys + row, n.D,
+               true);
+    gemm_block(n.dtype, scratch.keys + row, kBlockTokens, scratch.dscores_packed, n.D, count, keys, scratch.dqueries,
+               kBlockTokens, onto);
   }
 
   void store_queries(int64_t b, int64_t h, int64_t block, int64_t range, const BackwardScratch<S>& scratch) const {
@@ -178,33 +177,38 @@ struct Backward {
     transpose(DType::f32, scratch.dqueries, kBlockTokens, n.D, count, scratch.rows, n.D);
     for (int64_t i = 0; i < count; i++) {
       int64_t row = n.query(b, first + i, h);
-      if (ranges.count == 1)
-        store_row(static_cast<S*>(at(dq, row)), scratch.rows + i * n.D, scale);
-      else
-        store_row(partial + range * n.query(n.B, 0, 0) + row, scratch.rows + i * n.D, scale);
+      const float* from = scratch.rows + i * n.D;
+      if (ranges.slots == 0) store_row(static_cast<S*>(at(dq, row)), from, scale);
+      if (ranges.slots == 1 && range > 0) add_row(partial + row, from);
+      if (ranges.slots == 1 && range == 0) store_row(partial + row, from, scale);
+      if (ranges.slots > 1) store_row(partial + range * n.query(n.B, 0, 0) + row, from, scale);
+    }
+  }
+
+  void add_row(float* to, const float* from) const {
+    for (int64_t i = 0; i < n.D; i += kWidth) {
+      Vec scaled = mul(broadcast(scale), load_n(from + i, n.D - i));
+      store_n(to + i, add(load_n(to + i, n.D - i), scaled), n.D - i);
     }
   }
 };
 
-// dq = the sum over the ranges that its position sees, first to last.
+// dq = the sum over the slots that its position has a share in, first to last.
 template <class S>
-void add_ranges(const Call& call, const AttentionShape& n, const KeyRanges& ranges, const float* partial,
-                const Out& dq) {
+void add_slots(const Call& call, const AttentionShape& n, const KeyRanges& ranges, const float* partial,
+               const Out& dq) {
   parallel_for(call, n.B * n.blocks(), [&](int64_t task, int) {
-    int64_t b = task / n.blocks(), block = task % n.blocks(), range_elements = n.query(n.B, 0, 0);
+    int64_t b = task / n.blocks(), block = task % n.blocks(), slot_elements = n.query(n.B, 0, 0);
     int64_t row = n.query(b, block * kBlockTokens, 0), count = n.length(block) * n.H * n.D;
+    int64_t slots = block / ranges.blocks + 1 < ranges.slots ? block / ranges.blocks + 1 : ranges.slots;
     S* to = static_cast<S*>(at(dq, row));
     for (int64_t i = 0; i < count; i += kWidth) {
       Vec sum = load_n(partial + row + i, count - i);
-      for (int64_t range = 1; range <= block / ranges.blocks; range++)
-        sum = add(sum, load_n(partial + range * range_elements + row + i, count - i));
+      for (int64_t slot = 1; slot < slots; slot++)
+        sum = add(sum, load_n(partial + slot * slot_elements + row + i, count - i));
       store_n(to + i, sum, count - i);
     }
   });
-}
-
-int64_t partial_elements(const AttentionShape& n, const KeyRanges& ranges) {
-  return ranges.count > 1 ? ranges.count * n.query(n.B, 0, 0) : 0;
 }
 
 template <class S>
@@ -213,22 +217,25 @@ void backward(const Call& call, const In& q, const In& k, const In& v, const In&
   AttentionShape n(q, k);
   KeyRanges ranges(n);
   Carver carve(call.workspace), one(nullptr);
-  float* partial = carve.take<float>(partial_elements(n, ranges));
+  float* partial = carve.take<float>(ranges.slots * n.query(n.B, 0, 0));
   BackwardScratch<S>(n, ranges, one);
   Backward<S> run{n, ranges, q, k, v, first_key, out, lse, dout, dq, dk, dv, partial, static_cast<float>(scale)};
   char* scratch = carve.base + carve.used;
-  parallel_for(call, ranges.count * n.B * n.G, [&](int64_t task, int worker) {
+  parallel_for(call, ranges.tasks_each() * n.B * n.G, [&](int64_t task, int worker) {
     Carver mine(scratch + worker * one.used);
-    run(task / n.G % n.B, task % n.G, task / (n.B * n.G), BackwardScratch<S>(n, ranges, mine));
+    BackwardScratch<S> workspace(n, ranges, mine);
+    int64_t b = task / n.G % n.B, g = task % n.G, each = task / (n.B * n.G);  // the first range is the longest
+    if (ranges.slots > 1) return run(b, g, each, workspace);
+    for (int64_t range = 0; range < ranges.count; range++) run(b, g, range, workspace);
   });
-  if (ranges.count > 1) add_ranges<S>(call, n, ranges, partial, dq);
+  if (ranges.slots > 0) add_slots<S>(call, n, ranges, partial, dq);
 }
 
 template <class S>
 size_t backward_workspace(const Machine& machine, const AttentionShape& n) {
   KeyRanges ranges(n);
   Carver carve(nullptr), one(nullptr);
-  carve.take<float>(partial_elements(n, ranges));
+  carve.take<float>(ranges.slots * n.query(n.B, 0, 0));
   BackwardScratch<S>(n, ranges, one);
   return carve.used + machine.threads * one.used;
 }

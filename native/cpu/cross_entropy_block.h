@@ -8,7 +8,7 @@
 
 namespace FORETOKEN_LEVEL_NAMESPACE {
 
-constexpr int64_t kClassBlock = 32;   // rows of W in a block
+constexpr int64_t kClassBlock = 64;   // rows of W in a block
 constexpr int64_t kTokenBlock = 256;  // tokens in a block
 constexpr int64_t kTokenStep = 32;    // tokens are padded to this: two vectors of 16, two panels
 constexpr float kMasked = -1e30f;     // stands for −∞ at the target: exp gives 0 and no ∞ − ∞ arises

@@ -28,6 +28,8 @@ const void* packed_panel(DType dtype, const void* packed, int64_t k, int64_t n);
 
 // c[m × n, stride ldc] (+)= a[m × k, stride lda] · packed columns [0, n) from packed_panel. a and packed have the same
 // dtype. Reads nothing outside the m × k elements of a; n may be any number. Stores zeros nowhere beyond n.
+// Any m, n, k: the block is cut for the caches inside, and fastest with packed (k × n) in L2. Every pointer may have
+// any alignment; 64 bytes is fastest. A call costs about 50 ns with AMX (tile configuration): give it 32 × 64 or more.
 void gemm_block(DType dtype, const void* a, int64_t lda, const void* packed, int64_t m, int64_t n, int64_t k, float* c,
                 int64_t ldc, bool accumulate);
 

@@ -18,8 +18,7 @@ static int64_t task_columns(int64_t m, int64_t n) {
   return columns;
 }
 
-// Tasks of a result, down × across. Neighbours share their rows of A where all of B stays in L2, else their columns of
-// B.
+// Tasks of a result, down × across. Neighbours share rows of A where all of B stays in L2, else columns of B.
 constexpr int64_t kResidentBytes = 1 << 20;
 struct TaskGrid {
   int64_t down, across;

@@ -173,7 +173,7 @@ describe("StopFilter", () => {
     [["END"], ["ab", "cE", "N", "D", "ef"], "ab|c||||"],
     [["END"], ["E", "N", "x"], "||ENx|"],
     [["END"], ["aEN"], "a|EN"],
-    [["bb", "ab"], ["a", "bb"], "|||"],
+    [["bb", "ab"], ["a", "bb"], "||"],
     [[], ["a", "b"], "a|b|"],
   ])("%o in %o", (stops, pieces, expected) => {
     expect(read(stops, pieces)).toBe(expected);

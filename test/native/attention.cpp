@@ -32,7 +32,8 @@ const std::vector<Case> kCases = {
     {"wide heads", 1, 130, 2, 2, 128, 0},
     {"first keys in no order", 1, 200, 2, 1, 32, -1},
     {"peaked softmax", 1, 150, 2, 2, 64, 0, 4},
-    {"long enough to be cut into key ranges", 1, 1100, 2, 1, 16, 400},
+    {"two ranges of keys, a task each", 1, 600, 2, 1, 16, 400},
+    {"three ranges of keys in one task", 16, 1030, 1, 1, 2, 700},
 };
 
 std::vector<double> first_keys(const Case& c) {
@@ -166,11 +167,11 @@ TEST_CASE("attention: the f64 plain loops are the composition") {
     Problem<double> problem(c);
     run_both(problem, oracle());
     Result expected = composition(problem, exactly);
-    CHECK(max_error(problem.out.values(), expected.out) < 1e-12);
-    CHECK(max_error(problem.lse.values(), expected.lse) < 1e-12);
-    CHECK(max_error(problem.dq.values(), expected.dq) < 1e-11);
-    CHECK(max_error(problem.dk.values(), expected.dk) < 1e-11);
-    CHECK(max_error(problem.dv.values(), expected.dv) < 1e-11);
+    CHECK(max_error(problem.out.values(), expected.out) < 1e-13);
+    CHECK(max_error(problem.lse.values(), expected.lse) < 1e-13);
+    CHECK(max_error(problem.dq.values(), expected.dq) < 1e-13 * (1 + c.spread * c.T));
+    CHECK(max_error(problem.dk.values(), expected.dk) < 1e-13 * (1 + c.spread * c.T));
+    CHECK(max_error(problem.dv.values(), expected.dv) < 1e-13 * (1 + c.spread * c.T));
   }
 }
 
@@ -236,7 +237,7 @@ TEST_CASE("attention: bf16 at every level") {
       check(problem.dq.values(), &Result::dq);
       check(problem.dk.values(), &Result::dk);
       check(problem.dv.values(), &Result::dv);
-      CHECK(max_error(problem.lse.values(), expected.lse) < 1e-4);  // sums are f32: no bf16 step in lse
+      CHECK(max_error(problem.lse.values(), expected.lse) < 1e-5);  // sums are f32: no bf16 step in lse
       CHECK(problem.guards_intact());
     }
   });
@@ -256,26 +257,30 @@ TEST_CASE_TEMPLATE("attention: bits depend on neither threads nor task order", S
 }
 
 TEST_CASE_TEMPLATE("attention: a sequence has the same bits alone and in a batch", S, float, bf16) {
-  Case c{"", 3, 97, 4, 2, 32, 0};
+  const std::vector<Case> cases = {{"one range of keys", 3, 97, 4, 2, 32, 0},
+                                   {"ranges in one task and, alone, in a task each", 16, 700, 1, 1, 8, 0}};
   for_each_level([&](const Backend& backend) {
-    Problem<S> batch(c);
-    run_both(batch, *backend.kernels);
-    Case single = c;
-    single.B = 1;
-    Problem<S> last(single);
-    auto take_last = [&](Buffer<S>& to, const Buffer<S>& from) {
-      std::memcpy(to.data(), from.data() + from.size() - to.size(), to.size() * sizeof(S));
-    };
-    take_last(last.q, batch.q), take_last(last.k, batch.k), take_last(last.v, batch.v);
-    take_last(last.dout, batch.dout);
-    run_both(last, *backend.kernels);
-    auto same_as_last = [&](const Buffer<S>& mine, const Buffer<S>& whole) {
-      return std::memcmp(mine.data(), whole.data() + whole.size() - mine.size(), mine.size() * sizeof(S)) == 0;
-    };
-    CHECK(same_as_last(last.out, batch.out));
-    CHECK(same_as_last(last.dq, batch.dq));
-    CHECK(same_as_last(last.dk, batch.dk));
-    CHECK(same_as_last(last.dv, batch.dv));
+    for (const Case& c : cases) {
+      INFO(c.path);
+      Problem<S> batch(c);
+      run_both(batch, *backend.kernels);
+      Case single = c;
+      single.B = 1;
+      Problem<S> last(single);
+      auto take_last = [&](Buffer<S>& to, const Buffer<S>& from) {
+        std::memcpy(to.data(), from.data() + from.size() - to.size(), to.size() * sizeof(S));
+      };
+      take_last(last.q, batch.q), take_last(last.k, batch.k), take_last(last.v, batch.v);
+      take_last(last.dout, batch.dout);
+      run_both(last, *backend.kernels);
+      auto same_as_last = [&](const Buffer<S>& mine, const Buffer<S>& whole) {
+        return std::memcmp(mine.data(), whole.data() + whole.size() - mine.size(), mine.size() * sizeof(S)) == 0;
+      };
+      CHECK(same_as_last(last.out, batch.out));
+      CHECK(same_as_last(last.dq, batch.dq));
+      CHECK(same_as_last(last.dk, batch.dk));
+      CHECK(same_as_last(last.dv, batch.dv));
+    }
   });
 }
 

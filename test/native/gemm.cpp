@@ -24,9 +24,7 @@ using namespace foretoken::test;
                   float* c, int64_t ldc, bool accumulate);                                                         \
   void transpose(DType dtype, const void* in, int64_t ldi, int64_t rows, int64_t columns, void* out, int64_t ldo); \
   }
-#if defined(__x86_64__)
 FOR_EACH_ENGINE(X)
-#endif
 #undef X
 
 namespace {

@@ -16,3 +16,15 @@ TEST_CASE("every usable level has a table, the default is usable, an unknown one
   CHECK(usable.count(cpu::default_level()) == 1);
   CHECK(cpu::backend("avx9000") == nullptr);
 }
+
+TEST_CASE("every slot of the contract is filled, at every level and for the oracle") {
+  for (const std::string& level : cpu::usable_levels()) {
+    CAPTURE(level);
+    const Backend& backend = *cpu::backend(level);
+#define X(name, ...)                                                            \
+  CHECK_MESSAGE(backend.kernels->name.run != nullptr, #name " is empty");       \
+  CHECK_MESSAGE(backend.oracle->name.run != nullptr, #name " has no oracle");
+    FORETOKEN_KERNELS(X)
+#undef X
+  }
+}

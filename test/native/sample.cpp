@@ -122,6 +122,16 @@ TEST_CASE("sample: the filtered set is exactly the reference's") {
   });
 }
 
+TEST_CASE("sample: a probability that reaches top_p exactly is enough") {
+  for_each_level([](const Backend& backend) {
+    for (int32_t quarters : {1, 2, 3}) {
+      CAPTURE(quarters);
+      auto tokens = draw(*backend.kernels, {2, 2, 2, 2}, {1, 0, quarters / 4.0}, 300).token;
+      CHECK(*std::max_element(tokens.begin(), tokens.end()) == quarters - 1);
+    }
+  });
+}
+
 TEST_CASE("sample: filters over a wide vocabulary, the same tokens at every level") {
   for (double spread : {0.01, 1.0, 4.0}) {  // nearly flat: the nucleus is most of the vocabulary; then smaller
     std::vector<double> logits = random_normal(5000, spread, 62);

@@ -1,4 +1,4 @@
-// Uses memory so that it fragments: what is freed is always too small for what comes next. Prints the growth of VmHWM
+// Uses memory so that it fragments: holes of 4 MB are left, and what comes next is larger. Prints the growth of VmHWM
 // and the ledger's peak, in bytes.
 import { readFileSync } from "node:fs";
 import { openDevice } from "../../../lib/device.js";
@@ -9,17 +9,21 @@ function highWater(): number {
   return Number(line?.[1]) * 1024;
 }
 
+const mib = 1 << 18; // elements
 const device = openDevice();
 zeros([1 << 16]).dispose();
 await device.sync();
 const before = highWater();
-const live: Tensor[] = [];
-for (let round = 0; round < 200; round++) {
-  const hole = zeros([700_000 + round * 10_000]);
-  live.push(zeros([200_000 + (round % 17) * 30_000]));
-  hole.dispose();
-  if (live.length > 150) live.splice(round % 100, 1)[0]?.dispose();
+const pins: Tensor[] = [];
+for (let size = 4; size < 8; size++) {
+  const holes: Tensor[] = [];
+  for (let i = 0; i < 64 / size; i++) {
+    holes.push(zeros([size * mib]));
+    pins.push(zeros([mib]));
+  }
+  for (const hole of holes) hole.dispose();
 }
+const last = Array.from({ length: 10 }, () => zeros([16 * mib]));
 await device.sync();
 console.log(JSON.stringify({ grown: highWater() - before, peak: device.memory().peak }));
-for (const tensor of live) tensor.dispose();
+for (const tensor of [...pins, ...last]) tensor.dispose();

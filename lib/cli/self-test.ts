@@ -1,0 +1,356 @@
+// Every kernel at every SIMD level that this processor can run, against the plain loops of the generic level.
+import { type Device, openDevice } from "../device.js";
+import { tokenDataset } from "../io/dataset.js";
+import { LanguageModel } from "../mtp/model.js";
+import { type Native, native } from "../native.js";
+import type { Kernels } from "../native.generated.js";
+import { detach, scope } from "../scope.js";
+import { type DType, emptyPacked, type Tensor, tensor, zeros } from "../tensor.js";
+import { Trainer } from "../train/trainer.js";
+import type { ComputeType } from "./common.js";
+
+/** Largest difference allowed, as a share of the largest value: sums in another order; in bf16 results keep 8 bits. */
+const tolerance = { f32: 1e-4, bf16: 2e-2 } as const satisfies Record<ComputeType, number>;
+
+/** Tensors for one kernel: equal values on every device, as a function of the order they are asked for. */
+class Inputs {
+  private state = 1;
+
+  constructor(
+    private readonly device: Device,
+    private readonly dtype: ComputeType,
+  ) {}
+
+  /** Uniform in [−1, 1), in the dtype under test. */
+  float(...shape: number[]): Tensor {
+    return this.random(shape, this.dtype);
+  }
+
+  f32(...shape: number[]): Tensor {
+    return this.random(shape, "f32");
+  }
+
+  integers(values: readonly number[], ...shape: number[]): Tensor {
+    return tensor(Int32Array.from(values), { dtype: "i32", device: this.device, shape });
+  }
+
+  numbers(...values: number[]): Tensor {
+    return tensor(Float32Array.from(values), { dtype: "f32", device: this.device });
+  }
+
+  /** An output in the dtype under test, or in another. */
+  out(shape: readonly number[], dtype: DType = this.dtype): Tensor {
+    return zeros(shape, { dtype, device: this.device });
+  }
+
+  packed(rows: number, columns: number): Tensor {
+    return emptyPacked(rows, columns, { dtype: this.dtype, device: this.device, tag: "parameter" });
+  }
+
+  private random(shape: readonly number[], dtype: ComputeType): Tensor {
+    const size = shape.reduce((product, length) => product * length, 1);
+    return tensor(Float32Array.from({ length: size }, () => this.next()), { dtype, device: this.device, shape });
+  }
+
+  private next(): number {
+    this.state = (Math.imul(this.state, 1664525) + 1013904223) >>> 0;
+    return this.state / 2 ** 31 - 1;
+  }
+}
+
+/** Runs a kernel on inputs of its own; returns what it wrote. */
+type Case = (make: Inputs, kernels: Native) => Tensor[];
+
+// Shapes with a whole block of every level's vectors and a rest.
+const [R, K, N, V] = [5, 72, 40, 67];
+const [B, T, H, G, D] = [2, 9, 4, 2, 16];
+const tokens = Array.from({ length: B * (T + 1) }, (_, i) => (i * 29) % V);
+const rowTargets = [3, 0, -100, 66, 12];
+const slots = [0, 1, 0, 1, 1];
+const places = [0, 0, 1, 1, 2];
+
+const crossEntropySettings = [0, 0.1, 1e-3, 0.9, 20] as const; // shift, label smoothing, z-loss, logit scale, softcap
+
+const cases = {
+  fill: (make, kernels) => {
+    const y = make.out([R, K]);
+    kernels.fill(y.handle, 0.75);
+    return [y];
+  },
+  cast: (make, kernels) => {
+    const y = make.out([R, K], "bf16");
+    kernels.cast(make.f32(R, K).handle, y.handle);
+    return [y];
+  },
+  add: (make, kernels) => {
+    const y = make.out([R, K]);
+    kernels.add(make.float(R, K).handle, make.float(R, K).handle, y.handle);
+    return [y];
+  },
+  scale: (make, kernels) => {
+    const y = make.out([R, K]);
+    kernels.scale(make.float(R, K).handle, -1.5, y.handle);
+    return [y];
+  },
+  multiply: (make, kernels) => {
+    const y = make.out([R, K]);
+    kernels.multiply(make.float(R, K).handle, make.float(R, K).handle, y.handle);
+    return [y];
+  },
+  accumulate: (make, kernels) => {
+    const y = make.f32(R, K);
+    kernels.accumulate(make.float(R, K).handle, 0.5, y.handle);
+    return [y];
+  },
+  randomNormal: (make, kernels) => {
+    const y = make.out([R, K]);
+    kernels.randomNormal(y.handle, 0.5, 2, 7, 3);
+    return [y];
+  },
+  gatherRows: (make, kernels) => {
+    const y = make.out([3, K]);
+    kernels.gatherRows(make.float(R, K).handle, make.integers([4, 0, 2], 3).handle, y.handle);
+    return [y];
+  },
+  linear: (make, kernels) => {
+    const y = make.out([R, N]);
+    const [x, weight, bias, residual] = [make.float(R, K), make.float(N, K), make.float(N), make.float(R, N)];
+    kernels.linear(x.handle, weight.handle, bias.handle, residual.handle, y.handle);
+    return [y];
+  },
+  linearBackwardInput: (make, kernels) => {
+    const dx = make.out([R, K]);
+    kernels.linearBackwardInput(make.float(R, N).handle, make.float(N, K).handle, dx.handle, false);
+    return [dx];
+  },
+  linearBackwardWeight: (make, kernels) => {
+    const [dweight, dbias] = [make.f32(N, K), make.f32(N)];
+    kernels.linearBackwardWeight(make.float(R, N).handle, make.float(R, K).handle, dweight.handle, dbias.handle, true);
+    return [dweight, dbias];
+  },
+  packWeight: (make, kernels) => {
+    const [packed, y] = [make.packed(N, K), make.out([R, N])];
+    kernels.packWeight(make.float(N, K).handle, packed.handle);
+    kernels.linear(make.float(R, K).handle, packed.handle, 0, 0, y.handle);
+    return [y];
+  },
+  rmsNorm: (make, kernels) => {
+    const y = make.out([R, K]);
+    kernels.rmsNorm(make.float(R, K).handle, make.float(K).handle, y.handle, 1e-5);
+    return [y];
+  },
+  rmsNormBackward: (make, kernels) => {
+    const [dy, x, weight] = [make.float(R, K), make.float(R, K), make.float(K)];
+    const [dx, dweight] = [make.out([R, K]), make.f32(K)];
+    kernels.rmsNormBackward(dy.handle, x.handle, weight.handle, dx.handle, dweight.handle, 1e-5, false, true);
+    return [dx, dweight];
+  },
+  rope: (make, kernels) => {
+    const x = make.float(B * T, H, D);
+    kernels.rope(x.handle, 0, T, 10000, false);
+    return [x];
+  },
+  attention: (make, kernels) => attend(make, kernels).outputs,
+  attentionBackward: (make, kernels) => {
+    const { q, k, v, firstKey, outputs } = attend(make, kernels);
+    const [out, lse] = outputs;
+    const [dq, dk, dv] = [make.out([B, T, H, D]), make.out([B, T, G, D]), make.out([B, T, G, D])];
+    const forward = [q, k, v, firstKey, out, lse, make.float(B, T, H, D)].map((each) => each.handle);
+    const [q_, k_, v_, firstKey_, out_, lse_, dout_] = forward as [number, number, number, number, number, number, number];
+    kernels.attentionBackward(q_, k_, v_, firstKey_, out_, lse_, dout_, dq.handle, dk.handle, dv.handle, 0.25);
+    return [dq, dk, dv];
+  },
+  cacheAppend: (make, kernels) => {
+    const { keys, values } = cached(make, kernels);
+    return [keys, values];
+  },
+  attentionCached: (make, kernels) => {
+    const { keys, values, sequence, position } = cached(make, kernels);
+    const out = make.out([R, H, D]);
+    const [q, none] = [make.float(R, H, D), 0];
+    kernels.attentionCached(q.handle, keys.handle, values.handle, sequence.handle, position.handle, none, out.handle, 0.25);
+    return [out];
+  },
+  swiglu: (make, kernels) => {
+    const y = make.out([R, K]);
+    kernels.swiglu(make.float(R, K).handle, make.float(R, K).handle, y.handle);
+    return [y];
+  },
+  swigluBackward: (make, kernels) => {
+    const [dy, gate, up] = [make.float(R, K), make.float(R, K), make.float(R, K)];
+    const [dgate, dup] = [make.out([R, K]), make.out([R, K])];
+    kernels.swigluBackward(dy.handle, gate.handle, up.handle, dgate.handle, dup.handle);
+    return [dgate, dup];
+  },
+  embedding: (make, kernels) => {
+    const y = make.out([B, T, K]);
+    kernels.embedding(make.integers(tokens, B, T + 1).handle, make.float(V, K).handle, y.handle, 0);
+    return [y];
+  },
+  embeddingBackward: (make, kernels) => {
+    const dweight = make.f32(V, K);
+    kernels.embeddingBackward(make.float(B, T, K).handle, make.integers(tokens, B, T + 1).handle, dweight.handle, true);
+    return [dweight];
+  },
+  rnn: (make, kernels) => {
+    const h = make.out([B, T, K]);
+    kernels.rnn(make.float(B, T, K).handle, smallMatrix(make, kernels).handle, make.float(B, K).handle, h.handle);
+    return [h];
+  },
+  rnnBackward: (make, kernels) => {
+    const [dh, h, weight, h0] = [make.float(B, T, K), make.float(B, T, K), smallMatrix(make, kernels), make.float(B, K)];
+    const [da, dweight] = [make.out([B, T, K]), make.f32(K, K)];
+    kernels.rnnBackward(dh.handle, h.handle, weight.handle, h0.handle, da.handle, dweight.handle, true);
+    return [da, dweight];
+  },
+  linearCrossEntropy: (make, kernels) => {
+    const { loss, lse, argmax, rank, entropy } = crossEntropy(make, kernels);
+    return [loss, lse, argmax, rank, entropy];
+  },
+  linearCrossEntropyBackward: (make, kernels) => {
+    const { hidden, weight, bias, targets, lse } = crossEntropy(make, kernels);
+    const [dhidden, dweight, dbias] = [make.f32(R, K), make.f32(V, K), make.f32(V)];
+    const [data, gradients] = [[hidden, weight, bias, targets], [dhidden, dweight, dbias]];
+    const [hidden_, weight_, bias_, targets_] = data.map(({ handle }) => handle) as [number, number, number, number];
+    const [dhidden_, dweight_, dbias_] = gradients.map(({ handle }) => handle) as [number, number, number];
+    const upstream = make.f32(R).handle;
+    kernels.linearCrossEntropyBackward(hidden_, weight_, bias_, targets_, 0, ...crossEntropySettings, lse.handle, upstream, dhidden_, dweight_, dbias_, false, true);
+    return gradients;
+  },
+  reduceLoss: (make, kernels) => {
+    const [total, share] = [make.out([1], "f32"), make.out([R], "f32")];
+    kernels.reduceLoss(make.f32(R).handle, make.integers(rowTargets, 1, R).handle, 0, true, total.handle, share.handle);
+    return [total, share];
+  },
+  linearCrossEntropyTrain: (make, kernels) => {
+    const { hidden, weight, bias, targets } = crossEntropy(make, kernels);
+    const [loss, argmax] = [make.out([R], "f32"), make.out([R], "i32")];
+    const [dhidden, dweight, dbias] = [make.f32(R, K), make.f32(V, K), make.f32(V)];
+    const scale = make.numbers(0.25).handle;
+    const data = [hidden, weight, bias, targets].map(({ handle }) => handle) as [number, number, number, number];
+    kernels.linearCrossEntropyTrain(...data, 0, ...crossEntropySettings, scale, 0, loss.handle, argmax.handle, dhidden.handle, dweight.handle, dbias.handle, false, true);
+    return [loss, argmax, dhidden, dweight, dbias];
+  },
+  multiTokenMetrics: (make, kernels) => {
+    const sums = make.out([2, 8], "f32");
+    const argmax = make.integers(Array.from({ length: 2 * B * T }, (_, i) => (i * 29 + 29) % V), 2, B * T);
+    const targets = make.integers(Array.from({ length: B * (T + 2) }, (_, i) => (i * 29) % V), B, T + 2);
+    kernels.multiTokenMetrics(make.f32(2, B * T).handle, argmax.handle, targets.handle, 0, sums.handle, false);
+    return [sums];
+  },
+  gradientNorm: (make, kernels) => {
+    const norm = make.out([1], "f32");
+    kernels.gradientNorm([make.f32(R, K).handle, make.f32(N).handle], norm.handle);
+    return [norm];
+  },
+  adamw: (make, kernels) => {
+    const [parameter, gradient, m, copy] = [make.f32(R, K), make.f32(R, K), make.f32(R, K), make.out([R, K], "bf16")];
+    const v = make.out([R, K], "f32");
+    const [state, norm, status] = [make.numbers(0.01, 3, 0, 0), make.numbers(2), make.integers([0, 0, 0, 0], 4)];
+    kernels.adamw([parameter.handle], [gradient.handle], [m.handle], [v.handle], [copy.handle], [0.1], state.handle, norm.handle, status.handle, 0.9, 0.95, 1e-8, 1);
+    return [parameter, m, v, copy];
+  },
+  sample: (make, kernels) => {
+    const [token, logProbability] = [make.out([2], "i32"), make.out([2], "f32")];
+    const settings = tensor2x(make, [0.8, 10, 0.9], [0, 0, 1]);
+    const counters = make.integers([1, 0, 0, 5, 2, 0, 0, 6], 2, 4);
+    kernels.sample(make.f32(2, V).handle, settings.handle, counters.handle, token.handle, logProbability.handle);
+    return [token, logProbability];
+  },
+} satisfies Record<keyof Kernels, Case>;
+
+function attend(make: Inputs, kernels: Native) {
+  const [q, k, v] = [make.float(B, T, H, D), make.float(B, T, G, D), make.float(B, T, G, D)];
+  const firstKey = make.integers(Array.from({ length: B * T }, (_, i) => (i < T ? 0 : Math.floor((i - T) / 4) * 4)), B, T);
+  const outputs: [Tensor, Tensor] = [make.out([B, T, H, D]), make.out([B, H, T], "f32")];
+  const [out, lse] = outputs;
+  kernels.attention(q.handle, k.handle, v.handle, firstKey.handle, out.handle, lse.handle, 0.25);
+  return { q, k, v, firstKey, outputs };
+}
+
+function cached(make: Inputs, kernels: Native) {
+  const [keys, values] = [make.out([2, G, 4, D]), make.out([2, G, 4, D])];
+  const [sequence, position] = [make.integers(slots, R), make.integers(places, R)];
+  const [k, v] = [make.float(R, G, D), make.float(R, G, D)];
+  kernels.cacheAppend(k.handle, v.handle, sequence.handle, position.handle, keys.handle, values.handle);
+  return { keys, values, sequence, position };
+}
+
+/** (K,K), small enough that an RNN does not amplify rounding. */
+function smallMatrix(make: Inputs, kernels: Native): Tensor {
+  const weight = make.out([K, K]);
+  kernels.scale(make.float(K, K).handle, 0.1, weight.handle);
+  return weight;
+}
+
+function crossEntropy(make: Inputs, kernels: Native) {
+  const [hidden, weight, bias] = [make.float(R, K), make.float(V, K), make.f32(V)];
+  const targets = make.integers(rowTargets, 1, R);
+  const [loss, lse, entropy] = [make.out([R], "f32"), make.out([R], "f32"), make.out([R], "f32")];
+  const [argmax, rank] = [make.out([R], "i32"), make.out([R], "i32")];
+  kernels.linearCrossEntropy(hidden.handle, weight.handle, bias.handle, targets.handle, 0, ...crossEntropySettings, loss.handle, lse.handle, argmax.handle, rank.handle, entropy.handle);
+  return { hidden, weight, bias, targets, loss, lse, entropy, argmax, rank };
+}
+
+function tensor2x(make: Inputs, first: readonly number[], second: readonly number[]): Tensor {
+  return make.numbers(...first, ...second).view([2, first.length]);
+}
+
+export interface SelfTestResult {
+  readonly level: string;
+  readonly dtype: ComputeType;
+  /** How many kernels were compared, a whole training counted as one. */
+  readonly tested: number;
+  /** What differs from the generic level, in words. */
+  readonly failures: readonly string[];
+}
+
+type Values = ArrayLike<number>[];
+
+/** Compares each level's kernels, and a short training, with the generic level's. */
+export async function selfTest(levels: readonly string[]): Promise<SelfTestResult[]> {
+  const results: SelfTestResult[] = [];
+  for (const dtype of ["f32", "bf16"] as const) {
+    const wanted = await outputsOf("generic", dtype);
+    for (const level of levels) {
+      if (level === "generic") continue;
+      const got = await outputsOf(level, dtype);
+      const failures = [...wanted].flatMap(([name, values]) => difference(name, got.get(name) ?? [], values, dtype) ?? []);
+      results.push({ level, dtype, tested: wanted.size, failures });
+    }
+  }
+  return results;
+}
+
+async function outputsOf(level: string, dtype: ComputeType): Promise<Map<string, Values>> {
+  const device = openDevice("cpu", { simd: level });
+  const outputs = new Map<string, Values>();
+  for (const [name, run] of Object.entries<Case>(cases)) {
+    const tensors = scope(() => run(new Inputs(device, dtype), native()).map((each) => detach(each)));
+    outputs.set(name, await Promise.all(tensors.map((each) => each.toFloats())));
+    for (const each of tensors) each.dispose();
+  }
+  outputs.set("training", [await trainingLosses(device, dtype)]);
+  return outputs;
+}
+
+/** The heads' losses after two steps of a small model. */
+async function trainingLosses(device: Device, dtype: ComputeType): Promise<readonly number[]> {
+  const data = tokenDataset([{ tokens: Array.from({ length: 200 }, (_, i) => (i * i * 7 + i) % 61) }], { vocabSize: 61 });
+  using model = LanguageModel.create({ vocabSize: 61, hiddenSize: 64, trunkLayers: 1, numAttentionHeads: 2, maxPositions: 32, futureTokens: 2 }, { device, dtype, seed: 1 });
+  const { losses } = await new Trainer(model, { data, steps: 2, batchSize: 2, warmupSteps: 0 }).run();
+  return losses;
+}
+
+function difference(name: string, got: Values, wanted: Values, dtype: ComputeType): string | undefined {
+  let worst = 0;
+  wanted.forEach((values, output) => {
+    const largest = Array.from(values).reduce((most, value) => Math.max(most, Math.abs(value)), 1e-6);
+    for (let i = 0; i < values.length; i++) {
+      const error = Math.abs((got[output]?.[i] ?? NaN) - (values[i] ?? NaN)) / largest;
+      if (!(error <= worst)) worst = error;
+    }
+  });
+  if (worst <= tolerance[dtype]) return undefined;
+  return `${name}: differs by ${worst.toExponential(1)} of the largest value (at most ${tolerance[dtype]} is right)`;
+}

@@ -1,0 +1,264 @@
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { openDevice } from "../../lib/device.js";
+import { byteTokenizer } from "../../lib/io/tokenizer.js";
+import { tokenDataset } from "../../lib/io/dataset.js";
+import { LanguageModel, type ModelSettings } from "../../lib/mtp/model.js";
+import { evaluate, score } from "../../lib/train/evaluate.js";
+import type { EvalMetrics, StepMetrics } from "../../lib/train/metrics.js";
+import type { TrainerOptions } from "../../lib/train/settings.js";
+import { Trainer } from "../../lib/train/trainer.js";
+import { runChild } from "../helpers/child.js";
+import { levels } from "../helpers/golden.js";
+import { exampleTokens, tinyModel } from "./example.js";
+
+const data = tokenDataset(exampleTokens(), { vocabSize: 256 });
+const heldOut = tokenDataset(exampleTokens(6), { vocabSize: 256 });
+
+let folder = "";
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "foretoken-train-"));
+});
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+const newModel = (settings: ModelSettings = {}): LanguageModel => LanguageModel.create(tinyModel, { dtype: "f32", seed: 7, tokenizer: byteTokenizer(), ...settings });
+
+async function train(options: Partial<TrainerOptions> = {}, model = newModel()): Promise<StepMetrics[]> {
+  const all: StepMetrics[] = [];
+  for await (const metrics of new Trainer(model, { data, steps: 5, batchSize: 4, ...options })) all.push(metrics);
+  return all;
+}
+
+async function weightsOf(model: LanguageModel): Promise<Map<string, ArrayLike<number>>> {
+  const weights = new Map<string, ArrayLike<number>>();
+  for (const { name, master } of model.parameters.all) weights.set(name, await master.data());
+  return weights;
+}
+
+describe("learning", () => {
+  it.each(["f32", "bf16"] as const)("brings the loss of every head down, %s", async (dtype) => {
+    const metrics = await train({ steps: 120, learningRate: 1e-2 }, newModel({ dtype }));
+    const [first, last] = [metrics[0], metrics.at(-1)];
+    expect(metrics.map(({ step }) => step)).toEqual(Array.from({ length: 120 }, (_, i) => i + 1));
+    for (const i of [0, 1, 2]) {
+      expect(first?.losses[i]).toBeGreaterThan(5);
+      expect(last?.losses[i]).toBeLessThan(3);
+    }
+    expect(last?.accuracies[0]).toBeGreaterThan(0.5);
+    expect(last?.loss).toBeCloseTo(last?.losses.reduce((a, b) => a + b) ?? NaN, 5);
+    expect(last?.peakBytes).toBeGreaterThan(0);
+    expect(last?.tokens).toBe(120 * 4 * 32);
+  });
+
+  it("gives the same gradients for one batch of 8 and for 2 micro-batches of 4", async () => {
+    const [whole, halves] = [newModel(), newModel()];
+    const a = await train({ steps: 1, batchSize: 8, learningRate: 1e-2 }, whole);
+    const b = await train({ steps: 1, batchSize: 4, accumulate: 2, learningRate: 1e-2 }, halves);
+    expect(b[0]?.gradientNorm).toBeCloseTo(a[0]?.gradientNorm ?? NaN, 4);
+    for (const i of [0, 1, 2]) expect(b[0]?.losses[i]).toBeCloseTo(a[0]?.losses[i] ?? NaN, 5);
+  });
+
+  it.each(levels())("is bit-identical from run to run at level %s", async (simd) => {
+    const device = openDevice("cpu", { simd });
+    const [a, b] = [newModel({ device, dtype: "bf16" }), newModel({ device, dtype: "bf16" })];
+    await train({ steps: 4 }, a);
+    await train({ steps: 4 }, b);
+    expect(await weightsOf(a)).toEqual(await weightsOf(b));
+  });
+
+  it("scales the heads' losses by their weights", async () => {
+    const only = newModel();
+    const before = await weightsOf(only);
+    await train({ steps: 1, headWeights: [1, 0, 0], weightDecay: 0, warmupSteps: 0 }, only);
+    const after = await weightsOf(only);
+    expect(after.get("extra_heads.0.mlp.up_proj.weight")).toEqual(before.get("extra_heads.0.mlp.up_proj.weight"));
+    expect(after.get("model.layers.1.mlp.up_proj.weight")).not.toEqual(before.get("model.layers.1.mlp.up_proj.weight"));
+  });
+});
+
+describe("resuming", () => {
+  it.each(["f32", "bf16"])("20 steps = 10 steps + a new process + 10 steps, as bytes, %s", async (dtype) => {
+    const run = async (...args: string[]): Promise<string> => {
+      const child = await runChild("train/children/train.ts", { args });
+      expect(child.stderr).toBe("");
+      expect(child.code).toBe(0);
+      return child.stdout;
+    };
+    const [whole, halves] = [join(folder, "whole"), join(folder, "halves")];
+    const straight = await run(whole, "20", dtype);
+    const resumed = (await run(halves, "10", dtype)) + (await run(halves, "20", dtype, "resume"));
+    expect(resumed).toBe(straight);
+    const files = (await readdir(join(whole, "checkpoints", "step-00000020"))).sort();
+    expect(files).toEqual(["SHA256SUMS", "config.json", "generation_config.json", "model.safetensors", "optimizer.safetensors", "state.json", "tokenizer.json"]);
+    for (const file of files) {
+      const read = (from: string): Promise<Buffer> => readFile(join(from, "checkpoints", "step-00000020", file));
+      expect((await read(halves)).equals(await read(whole)), file).toBe(true);
+    }
+    const steps = (await readFile(join(halves, "metrics.jsonl"), "utf8")).trim().split("\n");
+    expect(steps.map((line) => (JSON.parse(line) as StepMetrics).step)).toEqual(Array.from({ length: 20 }, (_, i) => i + 1));
+  });
+
+  it.each([
+    ["another config", {}, { futureTokens: 2 }, "BAD_CHECKPOINT", /futureTokens: expected 3 as in the checkpoint, got 2/],
+    ["another seed", { seed: 1 }, {}, "BAD_CHECKPOINT", /seed: expected 0/],
+    ["other data", { data: heldOut }, {}, "BAD_DATA", /data changed since the checkpoint/],
+  ] as const)("refuses %s", async (_name, options, config, code, message) => {
+    const out = join(folder, "run");
+    await train({ out });
+    const other = LanguageModel.create({ ...tinyModel, ...config }, { dtype: "f32", seed: 7 });
+    await expect(train({ out, resume: true, steps: 8, ...options }, other)).rejects.toMatchObject({ code, message: expect.stringMatching(message) as string });
+  });
+
+  it("goes on with changed data when allowed", async () => {
+    const out = join(folder, "run");
+    await train({ out });
+    const more = await train({ out, resume: true, steps: 6, data: heldOut, allowChangedData: true });
+    expect(more.map(({ step }) => step)).toEqual([6]);
+  });
+
+  it("refuses to overwrite a run", async () => {
+    const out = join(folder, "run");
+    await train({ out });
+    await expect(train({ out })).rejects.toMatchObject({ code: "BAD_OPTION", argument: "out" });
+  });
+});
+
+describe("stopping", () => {
+  it("saves and rejects with ABORTED when told to, and can be resumed", async () => {
+    const out = join(folder, "run");
+    const controller = new AbortController();
+    const stopped = train({ out, steps: 50, signal: controller.signal, onStep: ({ step }) => step === 3 && controller.abort() });
+    await expect(stopped).rejects.toMatchObject({ code: "ABORTED" });
+    expect((await readFile(join(out, "latest"), "utf8")).trim()).toBe("step-00000003");
+    expect(await train({ out, resume: true, steps: 5 })).toHaveLength(2);
+  });
+
+  it("stops at a loss that is no number, names the step, and keeps weights and the last checkpoint", async () => {
+    const out = join(folder, "run");
+    const model = newModel();
+    let good: Map<string, ArrayLike<number>> | undefined;
+    const broken = (async () => {
+      for await (const { step } of new Trainer(model, { data, steps: 9, batchSize: 4, out, saveEvery: 2 })) {
+        if (step !== 5) continue;
+        model.parameters.get("model.norm.weight")?.master.write([NaN]); // one bad number, as a broken memory would leave it
+        good = await weightsOf(model);
+      }
+    })();
+    await expect(broken).rejects.toMatchObject({ code: "NOT_FINITE", message: expect.stringContaining("step 6") as string });
+    expect(await weightsOf(model)).toEqual(good);
+    expect((await readFile(join(out, "latest"), "utf8")).trim()).toBe("step-00000004");
+    expect(await train({ out, resume: true, steps: 6 })).toHaveLength(2);
+  });
+
+  it("gives everything back", async () => {
+    const model = newModel();
+    const before = model.device.memory().live;
+    await train({ steps: 2 }, model);
+    expect(model.device.memory().live).toBe(before);
+  });
+});
+
+describe("evaluation", () => {
+  it("runs when due and at the end, and is written to the log", async () => {
+    const out = join(folder, "run");
+    const seen: EvalMetrics[] = [];
+    const model = newModel();
+    await train({ out, steps: 5, evalData: heldOut, evalEvery: 2, onEval: (metrics) => seen.push(metrics) }, model);
+    expect(seen.map(({ step }) => step)).toEqual([2, 4, 5]);
+    const again = await evaluate(model, heldOut, { batchSize: 4 });
+    expect(again.losses).toEqual(seen.at(-1)?.losses);
+    const lines = (await readFile(join(out, "metrics.jsonl"), "utf8")).trim().split("\n").map((line) => JSON.parse(line) as { split?: string });
+    expect(lines.filter(({ split }) => split === "eval")).toHaveLength(3);
+  });
+
+  it("does not depend on the batch size, and agrees with score", async () => {
+    const model = newModel();
+    const document = exampleTokens(1)[0]?.tokens ?? [];
+    const text = Array.from(document).slice(0, 32);
+    const single = tokenDataset([{ tokens: [...text, 1, 2, 3] }], { vocabSize: 256 });
+    const [a, b] = [await evaluate(model, heldOut, { batchSize: 1 }), await evaluate(model, heldOut, { batchSize: 7 })];
+    for (const i of [0, 1, 2]) expect(a.losses[i]).toBeCloseTo(b.losses[i] ?? NaN, 5);
+    const scores = await score(model, text);
+    expect(scores).toHaveLength(31);
+    const whole = await evaluate(model, tokenDataset([{ tokens: text }], { vocabSize: 256 }), { batchSize: 1, contextLength: 32 });
+    expect(-scores.reduce((sum, each) => sum + each, 0) / 31).toBeCloseTo(whole.losses[0] ?? NaN, 4);
+    expect(single.tokenCount).toBe(35);
+  });
+});
+
+describe("checkpoints", () => {
+  it("load as the same model", async () => {
+    const out = join(folder, "run");
+    const model = newModel();
+    await train({ out }, model);
+    for (const path of [out, join(out, "checkpoints", "step-00000005")]) {
+      const loaded = await LanguageModel.load(path);
+      expect(await weightsOf(loaded)).toEqual(await weightsOf(model));
+      expect(loaded.config).toEqual(model.config);
+      expect(loaded.tokenizer?.vocabSize).toBe(256);
+      loaded.dispose();
+    }
+  });
+
+  it("are plain Llama checkpoints with extra heads", async () => {
+    const path = join(folder, "model");
+    await newModel().save(path);
+    const config = JSON.parse(await readFile(join(path, "config.json"), "utf8")) as Record<string, unknown>;
+    expect(config).toMatchObject({ architectures: ["LlamaForCausalLM"], model_type: "llama", num_hidden_layers: 2, bos_token_id: null, eos_token_id: 0, rope_theta: 10000, foretoken: { futureTokens: 3, extraTensors: 18 } });
+  });
+
+  const damage: [string, (path: string) => Promise<void>, RegExp][] = [
+    ["truncated", async (path) => writeFile(join(path, "model.safetensors"), (await readFile(join(path, "model.safetensors"))).subarray(0, 5000)), /model\.safetensors/],
+    ["bit-flipped", async (path) => {
+      const bytes = await readFile(join(path, "model.safetensors"));
+      bytes[bytes.length - 7] = (bytes.at(-7) ?? 0) ^ 4;
+      await writeFile(join(path, "model.safetensors"), bytes);
+    }, /SHA-256/],
+    ["of another shape", async (path) => {
+      await editJson(path, (config) => ({ ...config, hidden_size: 64, intermediate_size: 192, foretoken: { ...(config["foretoken"] as object), hiddenSize: 64, intermediateSize: 192, embeddingSize: 64 } }));
+    }, /of shape \(256, 64\), got \(256, 32\)/],
+    ["that disagrees with itself", async (path) => editJson(path, (config) => ({ ...config, num_hidden_layers: 7 })), /num_hidden_layers/],
+    ["that lost its extra heads' count", async (path) => editJson(path, (config) => ({ ...config, foretoken: { ...(config["foretoken"] as object), extraTensors: 9 } })), /9 tensors of extra heads.*got 18/],
+    ["foreign", async (path) => editJson(path, (config) => ({ ...config, foretoken: undefined })), /without our settings/],
+    ["missing", async (path) => rm(path, { recursive: true }), /no such folder/],
+  ];
+
+  async function editJson(path: string, edit: (config: Record<string, unknown>) => object): Promise<void> {
+    const file = join(path, "config.json");
+    await writeFile(file, JSON.stringify(edit(JSON.parse(await readFile(file, "utf8")) as Record<string, unknown>)));
+    await rm(join(path, "SHA256SUMS")); // the person who edits a config removes the sums, as the error says
+  }
+
+  it.each(damage)("refuse one that is %s", async (_name, spoil, message) => {
+    const path = join(folder, "model");
+    await newModel().save(path);
+    await spoil(path);
+    const before = openDevice().memory().live;
+    await expect(LanguageModel.load(path)).rejects.toMatchObject({ code: "BAD_CHECKPOINT", message: expect.stringMatching(message) as string });
+    expect(openDevice().memory().live).toBe(before);
+  });
+});
+
+describe("options that are refused before anything runs", () => {
+  it.each([
+    ["an unknown one", { learningRat: 1 }, "BAD_OPTION", /Did you mean "learningRate"/],
+    ["a negative rate", { learningRate: -1 }, "BAD_OPTION", /learningRate: expected a number > 0, got -1/],
+    ["half a step", { steps: 2.5 }, "BAD_OPTION", /steps: expected a whole number, got 2.5/],
+    ["steps and epochs", { steps: 2, epochs: 1 }, "BAD_OPTION", /either steps or epochs/],
+    ["no dataset", { data: "src/**" }, "BAD_OPTION", /data: .*dataset/],
+    ["a context beyond the model's", { contextLength: 64 }, "BAD_OPTION", /at most the model's maxPositions 32/],
+    ["data shorter than the context", { data: tokenDataset([{ tokens: [1, 2, 3] }], { vocabSize: 256 }) }, "BAD_DATA", /at least 35 tokens/],
+    ["a vocabulary beyond the model's", { data: tokenDataset(exampleTokens(), { vocabSize: 300 }) }, "BAD_DATA", /at most the model's 256/],
+    ["a budget too small", { memoryBudget: 1e5 }, "MEMORY_BUDGET", /bytes predicted.*smaller batchSize/],
+    ["resume without out", { resume: true }, "BAD_OPTION", /resume/],
+  ] as const)("%s", (_name, options, code, message) => {
+    const create = (): Trainer => new Trainer(newModel(), { data, steps: undefined, ...options } as unknown as TrainerOptions);
+    expect(create).toThrowError(expect.objectContaining({ code, message: expect.stringMatching(message) as string }) as Error);
+  });
+
+  it("head weights of another count, at the first step", async () => {
+    await expect(train({ headWeights: [1, 2] })).rejects.toMatchObject({ code: "BAD_OPTION", argument: "headWeights" });
+  });
+});
