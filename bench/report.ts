@@ -43,7 +43,10 @@ export function formatTable(rows: readonly Figure[]): string {
   const widths = columns.map((column, i) => Math.max(column.length, ...cells.map((line) => line[i]?.length ?? 0)));
   const right = columns.map((column) => rows.some((row) => typeof row[column] === "number"));
   const line = (texts: readonly string[]): string =>
-    texts.map((text, i) => (right[i] ? text.padStart(widths[i] ?? 0) : text.padEnd(widths[i] ?? 0))).join("  ").trimEnd();
+    texts
+      .map((text, i) => (right[i] ? text.padStart(widths[i] ?? 0) : text.padEnd(widths[i] ?? 0)))
+      .join("  ")
+      .trimEnd();
   return [line(columns), ...cells.map(line)].join("\n");
 }
 

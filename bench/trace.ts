@@ -1,7 +1,7 @@
 // Where does a training step spend its time? Every kernel call waits for its end (FORETOKEN_SYNC=1) and is timed from
 // TypeScript, by slot and by the shapes of its tensors; what an empty kernel takes so is taken off each call.
 import { performance } from "node:perf_hooks";
-import { openDevice } from "../lib/device.js";
+import { openDevice, type Device } from "../lib/device.js";
 import { native, type Handle } from "../lib/native.js";
 import { zeros } from "../lib/tensor.js";
 import { waitForEachKernel } from "./env.js";
@@ -22,7 +22,10 @@ export interface SlotTime {
   /** Of the tensors, in the order of the slot's arguments. */
   readonly shapes: string;
   calls: number;
+  /** Of all calls together. */
   ms: number;
+  /** The shortest call. */
+  best: number;
 }
 
 /** Stands between TypeScript and the addon, from construction until it is disposed. */
@@ -33,7 +36,13 @@ export class Trace implements Disposable {
   private readonly original = new Map<string, Entry>();
 
   constructor() {
-    for (const name of makers) this.replace(name, (call) => (...args) => this.made(name, args, call(...args) as Handle));
+    for (const name of makers)
+      this.replace(
+        name,
+        (call) =>
+          (...args) =>
+            this.made(name, args, call(...args) as Handle),
+      );
     for (const [name, entry] of Object.entries(this.addon)) {
       if (typeof entry === "function" && !runtime.includes(name)) this.replace(name, (call) => this.timed(name, call));
     }
@@ -59,8 +68,9 @@ export class Trace implements Disposable {
       const result = call(...args);
       const took = performance.now() - began;
       const key = `${slot} ${shapes}`;
-      const sum = this.times.get(key) ?? { slot, shapes, calls: 0, ms: 0 };
+      const sum = this.times.get(key) ?? { slot, shapes, calls: 0, ms: 0, best: Infinity };
       sum.calls++;
+      sum.best = Math.min(sum.best, took);
       sum.ms += took;
       this.times.set(key, sum);
       return result;
@@ -88,42 +98,53 @@ export class Trace implements Disposable {
   }
 }
 
-/** Per slot and shape: calls in a step, median-like mean ms, and its share of the step. */
+/** Calls of a step with their mean time (ms) and the time if every call were as short as the shortest of its shape. */
 export async function traceStep(job: Job, dtype: ComputeDType, steps: number): Promise<Report> {
   waitForEachKernel();
-  using device = openDevice("cpu", { memoryLimit: 2 ** 36 });
-  using training = new OurTraining(job, dtype, device);
-  await training.step(randomBatch(job, 0));
-  await training.step(randomBatch(job, 1));
+  using device = openDevice("cpu", { memoryLimit: 2 ** 36 }); // one of its own, that waits
   using trace = new Trace();
-  const empty = emptyKernelMs(trace);
-  trace.take();
+  using training = new OurTraining(job, dtype, device);
+  for (let i = 0; i < 2; i++) await training.step(randomBatch(job, i));
+  const empty = emptyKernelMs(trace, device);
   const began = performance.now();
   for (let i = 0; i < steps; i++) await training.step(randomBatch(job, i));
   const stepMs = (performance.now() - began) / steps;
-  const times = trace.take().map((time) => ({ ...time, calls: time.calls / steps, ms: time.ms / steps - (empty * time.calls) / steps }));
-  const total = times.reduce((sum, { ms }) => sum + ms, 0);
-  const share = (ms: number): string => `${((100 * ms) / total).toFixed(1)} %`;
-  const title = `${job.name}, ${dtype}, ${device.simd}: ${total.toFixed(1)} ms in kernels (the step with a wait after each: ${stepMs.toFixed(1)} ms; ${(empty * 1000).toFixed(1)} µs taken off per call)`;
-  const rows = times.map(({ slot, shapes, calls, ms }) => ({ slot, shapes, calls, ms, share: share(ms) }));
-  return { tables: { [`By slot: ${title}`]: bySlot(times).map((row) => ({ ...row, share: share(row.ms) })), "By slot and shapes": rows }, verdicts: [] };
+  const times = trace.take().map(({ slot, shapes, calls, ms, best }) => ({
+    slot,
+    shapes,
+    calls: calls / steps,
+    ms: (ms - empty.ms * calls) / steps,
+    best: Math.max(0, best - empty.best) * (calls / steps),
+  }));
+  const title = `${job.name}, ${dtype}, ${device.simd}: ${stepMs.toFixed(1)} ms with a wait after each kernel`;
+  return {
+    tables: { [`By slot; ${title}`]: withShares(bySlot(times)), "By slot and shapes": withShares(times) },
+    verdicts: [],
+  };
 }
 
-function bySlot(times: readonly SlotTime[]): { slot: string; calls: number; ms: number }[] {
-  const sums = new Map<string, { slot: string; calls: number; ms: number }>();
-  for (const { slot, calls, ms } of times) {
-    const sum = sums.get(slot) ?? { slot, calls: 0, ms: 0 };
-    sums.set(slot, { slot, calls: sum.calls + calls, ms: sum.ms + ms });
+function withShares<Time extends { ms: number; best: number }>(times: readonly Time[]): (Time & { share: string })[] {
+  const total = times.reduce((sum, { best }) => sum + best, 0);
+  return [...times]
+    .sort((a, b) => b.best - a.best)
+    .map((time) => ({ ...time, share: `${((100 * time.best) / total).toFixed(1)} %` }));
+}
+
+function bySlot(times: readonly SlotTime[]): Omit<SlotTime, "shapes">[] {
+  const sums = new Map<string, Omit<SlotTime, "shapes">>();
+  for (const { slot, calls, ms, best } of times) {
+    const sum = sums.get(slot) ?? { slot, calls: 0, ms: 0, best: 0 };
+    sums.set(slot, { slot, calls: sum.calls + calls, ms: sum.ms + ms, best: sum.best + best });
   }
-  return [...sums.values()].sort((a, b) => b.ms - a.ms);
+  return [...sums.values()];
 }
 
-/** What enqueueing, waking and waiting take of a call, in ms. */
-function emptyKernelMs(trace: Trace): number {
-  const one = zeros([1]);
+/** What enqueueing, waking and waiting take of a call, in ms: mean and least. */
+function emptyKernelMs(trace: Trace, device: Device): { ms: number; best: number } {
+  const one = zeros([1], { device });
   trace.take();
-  for (let i = 0; i < 200; i++) native().fill(one.handle, 0);
-  const [{ ms, calls } = { ms: 0, calls: 1 }] = trace.take();
+  for (let i = 0; i < 300; i++) native().fill(one.handle, 0);
+  const [{ ms, calls, best } = { ms: 0, calls: 1, best: 0 }] = trace.take();
   one.dispose();
-  return ms / calls;
+  return { ms: ms / calls, best };
 }

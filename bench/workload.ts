@@ -62,27 +62,31 @@ export function randomBatch(job: Job, number: number): Batch {
 
 export const optimizer = { learningRate: 1e-3, betas: [0.9, 0.95], eps: 1e-8, weightDecay: 0.1, clipNorm: 1 } as const;
 
-/** Our training step, as the trainer runs it. */
+/** Our training step, as the trainer runs it. Only the parameters exist before the first step. */
 export class OurTraining implements Disposable {
   readonly model: LanguageModel;
-  private readonly state: TrainingState;
+  private state: TrainingState | undefined;
   private readonly headWeights: readonly number[];
 
-  constructor(job: Job, dtype: ComputeDType, device: Device) {
+  constructor(
+    private readonly job: Job,
+    dtype: ComputeDType,
+    device: Device,
+  ) {
     this.model = LanguageModel.create(job.config, { device, dtype, seed: 1 });
-    this.state = new TrainingState(this.model, batchShape(job), optimizer);
     this.headWeights = this.model.heads.map(() => 1);
   }
 
   /** One step; resolves to the sum of the heads' mean losses before it. */
   async step(batch: Batch): Promise<number> {
+    this.state ??= new TrainingState(this.model, batchShape(this.job), optimizer);
     this.state.enqueue([batch], this.headWeights, optimizer.learningRate);
     const { sums } = await this.state.report();
     return headMetrics(sums, this.headWeights).loss;
   }
 
   [Symbol.dispose](): void {
-    this.state.dispose();
+    this.state?.dispose();
     this.model.dispose();
   }
 }

@@ -1,9 +1,17 @@
 // The public names, and nothing else.
-export { openDevice, type Device, type DeviceKind, type DeviceOptions, type DType, type Memory, type Recording } from "./device.js";
+export {
+  openDevice,
+  type Device,
+  type DeviceKind,
+  type DeviceOptions,
+  type DType,
+  type Memory,
+  type Recording,
+} from "./device.js";
 export { ForetokenError, type ErrorCode } from "./errors.js";
 export { randn, tensor, Tensor, zeros } from "./tensor.js";
 export { keep, scope } from "./scope.js";
-export { Parameter, Tape, tape, type GradientBuffer, type Weight } from "./tape.js";
+export { checkpoint, Parameter, Tape, tape, type GradientBuffer, type Weight } from "./tape.js";
 export { grad } from "./ops/grad.js";
 export { linearCrossEntropy, type LinearCrossEntropyOptions, type LossSettings } from "./ops/cross-entropy.js";
 export { accumulate_, add, cast, scale } from "./ops/elementwise.js";

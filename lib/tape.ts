@@ -162,7 +162,12 @@ export class Tape {
     try {
       const result = fn();
       if (result instanceof Promise) {
-        throw new ForetokenError("ASYNC_SCOPE", { op: "tape", argument: "fn", wanted: "a synchronous function", got: "one that returns a promise" });
+        throw new ForetokenError("ASYNC_SCOPE", {
+          op: "tape",
+          argument: "fn",
+          wanted: "a synchronous function",
+          got: "one that returns a promise",
+        });
       }
       return result;
     } finally {
@@ -198,7 +203,12 @@ export class Tape {
     return this.recipes.get(x)?.save() ?? new Held(x);
   }
 
-  record(output: Tensor, saved: readonly Saved[], backward: (upstream: Upstream) => void, options: RecordOptions = {}): void {
+  record(
+    output: Tensor,
+    saved: readonly Saved[],
+    backward: (upstream: Upstream) => void,
+    options: RecordOptions = {},
+  ): void {
     this.tracked.add(output);
     this.entries.push({ output, saved, backward });
     if (options.recompute) this.recipes.set(output, new Recipe(options.recompute));
@@ -305,4 +315,22 @@ export function tape<T>(fn: (tape: Tape) => T): T {
   } finally {
     fresh.dispose();
   }
+}
+
+/**
+ * fn(x), keeping only x for the backward pass, which runs fn again. fn depends on nothing that wants a gradient but x
+ * and parameters. (arXiv 1604.06174)
+ */
+export function checkpoint(fn: (x: Tensor) => Tensor, x: Tensor): Tensor {
+  const outer = activeTape();
+  if (!outer) return fn(x);
+  const y = untaped(() => scope(() => fn(x)));
+  const saved = outer.save(x);
+  outer.record(y, [saved], (dy) => {
+    tape((inner) => {
+      const leaf = inner.leaf(saved.tensor, outer.wants(x) ? outer.sink(x, sumDType(x.dtype)) : undefined);
+      inner.backward([[fn(leaf), dy.tensor]]);
+    });
+  });
+  return y;
 }

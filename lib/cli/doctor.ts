@@ -43,7 +43,14 @@ async function doctor(options: CommonOptions): Promise<number> {
   const results = await selfTest(machine.levels);
   const advice = adviceFor(machine.levels, simd, results);
   const ok = results.every(({ failures }) => failures.length === 0);
-  output.event("doctor", { ...{ processor: name, ...machine, chosen: simd, threads, memory }, node: process.versions.node, gpu: null, selfTest: results, advice, ok });
+  output.event("doctor", {
+    ...{ processor: name, ...machine, chosen: simd, threads, memory },
+    node: process.versions.node,
+    gpu: null,
+    selfTest: results,
+    advice,
+    ok,
+  });
   output.result(resultLines(results));
   output.line();
   for (const sentence of advice) output.line(`- ${sentence}`);
@@ -52,8 +59,14 @@ async function doctor(options: CommonOptions): Promise<number> {
 
 function resultLines(results: readonly SelfTestResult[]): string {
   if (results.length === 0) return "Only the portable kernels run here: nothing to compare.";
-  const rows = results.map(({ level, dtype, tested, failures }) => [level, dtype, failures.length === 0 ? `${tested} of ${tested} right` : `${failures.length} of ${tested} WRONG`]);
-  const wrong = results.flatMap(({ level, dtype, failures }) => failures.map((failure) => `${level} ${dtype} ${failure}`));
+  const rows = results.map(({ level, dtype, tested, failures }) => [
+    level,
+    dtype,
+    failures.length === 0 ? `${tested} of ${tested} right` : `${failures.length} of ${tested} WRONG`,
+  ]);
+  const wrong = results.flatMap(({ level, dtype, failures }) =>
+    failures.map((failure) => `${level} ${dtype} ${failure}`),
+  );
   return [formatTable(rows), ...wrong].join("\n");
 }
 
@@ -62,16 +75,23 @@ function adviceFor(levels: readonly string[], chosen: string, results: readonly 
   const wrong = [...new Set(results.filter(({ failures }) => failures.length > 0).map(({ level }) => level))];
   const right = levels.filter((level) => !wrong.includes(level)).at(-1) ?? "generic";
   if (wrong.length > 0) {
-    advice.push(`Kernels of ${wrong.join(", ")} compute something wrong here: set FORETOKEN_SIMD=${right}, and please report this output.`);
+    advice.push(
+      `Kernels of ${wrong.join(", ")} compute something wrong here: set FORETOKEN_SIMD=${right}, and please report this output.`,
+    );
   }
   if (!levels.includes("avx2")) {
-    advice.push("No AVX2 kernels for this processor: training works, ten times slower. Use a machine with AVX2 or better, AMX being best.");
+    advice.push(
+      "No AVX2 kernels for this processor: training works, ten times slower. Use a machine with AVX2 or better, AMX being best.",
+    );
   } else if (fastestDtype(openDevice("cpu", { simd: chosen })) === "f32") {
-    advice.push("This level has no fast bf16 products: f32 is what `train` computes in here. AMX or AVX-512-BF16 would be about twice as fast.");
+    advice.push(
+      "This level has no fast bf16 products: f32 is what `train` computes in here. AMX or AVX-512-BF16 would be about twice as fast.",
+    );
   }
   if (tooOld()) advice.push(`Node ${process.versions.node} is too old: install ${oldestNode.join(".")} or newer.`);
   advice.push("A GPU cannot be used: this version computes on the CPU.");
-  if (wrong.length === 0) advice.push("Everything needed to train is here: foretoken train --data <your files> --out runs/first");
+  if (wrong.length === 0)
+    advice.push("Everything needed to train is here: foretoken train --data <your files> --out runs/first");
   return advice;
 }
 

@@ -1,16 +1,21 @@
 // foretoken eval: what each head of a model is worth on a text.
 import { Command } from "commander";
 import { ForetokenError } from "../errors.js";
-import { textDataset } from "../io/text-dataset.js";
-import { byteTokenizer } from "../io/tokenizer.js";
 import type { Dataset } from "../io/dataset.js";
 import { evaluate } from "../train/evaluate.js";
-import { addCommonOptions, chosenDevice, type CommonOptions, type ComputeType, dtypeOption, loadModel } from "./common.js";
+import {
+  addCommonOptions,
+  chosenDevice,
+  type CommonOptions,
+  type ComputeType,
+  dtypeOption,
+  loadModel,
+} from "./common.js";
+import { defaultEvalFraction, readData, savedData } from "./data.js";
 import { formatCount } from "./format.js";
 import { Output, whenReaderLeaves } from "./output.js";
 import { bitsOf, headTable } from "./report.js";
-import { readData } from "./train.js";
-import { savedData } from "./train-plan.js";
+
 import { share, wholeNumber } from "./values.js";
 
 interface EvalOptions extends CommonOptions {
@@ -54,15 +59,20 @@ async function runEval(folder: string, options: EvalOptions): Promise<void> {
 }
 
 async function chosenData(folder: string, { data, split }: EvalOptions): Promise<Dataset> {
-  const fraction = split === true ? 0.1 : split;
+  const fraction = split === true ? defaultEvalFraction : split;
   if (data) {
-    const plan = { paths: data, from: process.cwd(), evalFraction: fraction ?? 0 };
-    const read = readData(plan);
-    return read.eval ?? textDataset(data, byteTokenizer());
+    const read = readData({ paths: data, from: process.cwd(), evalFraction: fraction ?? 0 });
+    return read.eval ?? read.all;
   }
   const kept = await savedData(folder);
-  const heldOut = kept && readData({ ...kept, evalFraction: fraction ?? kept.evalFraction }).eval;
+  const heldOut = kept && readData(kept).eval;
   if (heldOut) return heldOut;
   const remedy = "The folder does not say what its run held out.";
-  throw new ForetokenError("BAD_OPTION", { op: "eval", argument: "--data", wanted: "files, folders or globs", got: "none", remedy });
+  throw new ForetokenError("BAD_OPTION", {
+    op: "eval",
+    argument: "--data",
+    wanted: "files, folders or globs",
+    got: "none",
+    remedy,
+  });
 }

@@ -24,5 +24,5 @@ export function tellError(program: string, error: unknown, json: boolean): void 
 function flagHint(error: unknown): string {
   if (!(error instanceof ForetokenError)) return "";
   const flag = error.code === "NO_DEVICE" ? "--device, --simd" : error.argument && flagOf(error.argument);
-  return flag === undefined ? "" : ` (${flag})`;
+  return flag === undefined || error.message.includes(flag) ? "" : ` (${flag})`;
 }

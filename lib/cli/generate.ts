@@ -5,7 +5,14 @@ import { generate } from "../decode/generate.js";
 import { ForetokenError } from "../errors.js";
 import { reason } from "../io/files.js";
 import type { LanguageModel } from "../mtp/model.js";
-import { addCommonOptions, chosenDevice, type CommonOptions, type ComputeType, dtypeOption, loadModel } from "./common.js";
+import {
+  addCommonOptions,
+  chosenDevice,
+  type CommonOptions,
+  type ComputeType,
+  dtypeOption,
+  loadModel,
+} from "./common.js";
 import { Interrupt, interruptedCode } from "./interrupt.js";
 import { Output, whenReaderLeaves } from "./output.js";
 import { collect, notNegative, number, wholeNumber } from "./values.js";
@@ -108,7 +115,13 @@ class Clock {
   }
 }
 
-function finish(output: Output, { stats, maxNewTokens }: GenerateCommandOptions, model: LanguageModel, prompt: string, clock: Clock): void {
+function finish(
+  output: Output,
+  { stats, maxNewTokens }: GenerateCommandOptions,
+  model: LanguageModel,
+  prompt: string,
+  clock: Clock,
+): void {
   const { tokens, firstTokenMs, tokensPerSecond } = clock;
   const promptTokens = Buffer.byteLength(prompt);
   output.event("done", { promptTokens, tokens, firstTokenMs, tokensPerSecond });
@@ -118,7 +131,9 @@ function finish(output: Output, { stats, maxNewTokens }: GenerateCommandOptions,
   }
   if (!stats || output.json) return;
   const rate = tokensPerSecond === null ? "" : `, ${tokensPerSecond.toFixed(0)} tokens/s after it`;
-  output.note(`${tokens} tokens; the first after ${(firstTokenMs ?? 0).toFixed(1)} ms${rate}; 1 token per forward (head 1 alone)`);
+  output.note(
+    `${tokens} tokens; the first after ${(firstTokenMs ?? 0).toFixed(1)} ms${rate}; 1 token per forward (head 1 alone)`,
+  );
 }
 
 function refuseSpeculation(mode: string): void {
@@ -133,13 +148,24 @@ function refuseSpeculation(mode: string): void {
 function readPrompt({ prompt, promptFile }: GenerateCommandOptions): string {
   if ((prompt === undefined) === (promptFile === undefined)) {
     const got = prompt === undefined ? "neither" : "both";
-    throw new ForetokenError("BAD_OPTION", { op: "generate", argument: "--prompt", wanted: "--prompt or --prompt-file", got });
+    throw new ForetokenError("BAD_OPTION", {
+      op: "generate",
+      argument: "--prompt",
+      wanted: "--prompt or --prompt-file",
+      got,
+    });
   }
   if (promptFile === undefined) return prompt ?? "";
   try {
     return readFileSync(promptFile === "-" ? 0 : promptFile, "utf8");
   } catch (cause) {
-    throw new ForetokenError("BAD_OPTION", { op: "generate", argument: "--prompt-file", wanted: "a readable file", got: reason(cause), cause });
+    throw new ForetokenError("BAD_OPTION", {
+      op: "generate",
+      argument: "--prompt-file",
+      wanted: "a readable file",
+      got: reason(cause),
+      cause,
+    });
   }
 }
 

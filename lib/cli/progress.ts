@@ -37,7 +37,8 @@ function lineProgress(output: Output, steps: number, time: TimeLeft): Progress {
     onStep(metrics) {
       time.tick(metrics);
       const { step } = metrics;
-      if (step === 1 || step % every === 0 || step === steps) output.line(`step ${step}/${steps}  ${describe(metrics, time)}`);
+      if (step === 1 || step % every === 0 || step === steps)
+        output.line(`step ${step}/${steps}  ${describe(metrics, time)}`);
     },
     onEval(metrics) {
       if (metrics.step < steps) output.line(evalLine(metrics));

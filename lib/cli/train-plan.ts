@@ -4,30 +4,21 @@ import { access, constants } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { ForetokenError, checkOptions } from "../errors.js";
 import { diskFileSystem, reason, readJson } from "../io/files.js";
-import { saveFileAtomically } from "../io/save.js";
 import type { ModelOptions } from "../mtp/config.js";
 import { readCheckpointHeader } from "../mtp/files.js";
 import type { TrainerOptions } from "../train/settings.js";
 import type { CommonOptions, ComputeType } from "./common.js";
+import { type DataPlan, defaultEvalFraction, savedData } from "./data.js";
 import { flagOf, givenSettings, keptFields, type Settings } from "./train-flags.js";
 
 export interface TrainCommandOptions extends CommonOptions {
   readonly data?: readonly string[];
-  readonly out: string;
+  readonly out?: string;
   readonly config?: string;
   readonly dtype?: ComputeType;
   readonly seed?: number;
   readonly evalFraction?: number;
   readonly resume?: boolean;
-}
-
-/** Where a run's text comes from; kept in the run's folder so that nobody has to type it again. */
-export interface DataPlan {
-  /** Files, folders and globs, as seen from `from`. */
-  readonly paths: readonly string[];
-  readonly from: string;
-  /** Share of the bytes that is held out. */
-  readonly evalFraction: number;
 }
 
 export interface TrainPlan {
@@ -42,13 +33,12 @@ export interface TrainPlan {
 
 const defaultWidth = 256;
 const defaultContext = 256;
-const defaultEvalFraction = 0.1;
-const dataFile = "data.json";
 
 /** Throws BAD_OPTION, BAD_CONFIG, BAD_CHECKPOINT, SAVE_FAILED before anything is read or allocated. */
 export async function planTraining(options: TrainCommandOptions): Promise<TrainPlan> {
+  if (options.out === undefined) throw badOption("--out", "a folder for the run", "none", "For example --out runs/first.");
   const out = resolve(options.out);
-  await checkWritable(out, options.out);
+  await checkWritable(out);
   const file = options.config === undefined ? { model: {}, trainer: {} } : readConfig(options.config);
   const flags = givenSettings({ ...options });
   const given = { model: { ...file.model, ...flags.model }, trainer: mergeTrainer(file.trainer, flags.trainer) };
@@ -63,7 +53,7 @@ interface Given {
 function freshPlan(out: string, options: TrainCommandOptions, given: Given): TrainPlan {
   if (existsSync(join(out, "latest"))) {
     const remedy = "Add --resume to go on with that run, or give another folder.";
-    throw badOption("--out", "a folder without a run", options.out, remedy);
+    throw badOption("--out", "a folder without a run", out, remedy);
   }
   const trainer = { contextLength: given.model["maxPositions"] ?? defaultContext, ...given.trainer };
   const model = { hiddenSize: defaultWidth, maxPositions: trainer.contextLength, ...given.model };
@@ -104,13 +94,22 @@ function readConfig(path: string): Given {
   try {
     json = JSON.parse(readFileSync(path, "utf8"));
   } catch (cause) {
-    throw new ForetokenError("BAD_CONFIG", { op: "config", argument: path, wanted: "a JSON file", got: reason(cause), cause });
+    throw new ForetokenError("BAD_CONFIG", {
+      op: "config",
+      argument: path,
+      wanted: "a JSON file",
+      got: reason(cause),
+      cause,
+    });
   }
   const file = asRecord(json);
   checkOptions("config", file, ["model", "trainer"]);
   const { model = {}, trainer = {} } = file;
-  const forbidden = ["data", "evalData", "out", "resume", "signal", "onStep", "onEval"].find((name) => name in asRecord(trainer));
-  if (forbidden) throw badOption(`trainer.${forbidden}`, "settings that a file can hold", forbidden, "Give it on the command line.");
+  const forbidden = ["data", "evalData", "out", "resume", "signal", "onStep", "onEval"].find(
+    (name) => name in asRecord(trainer),
+  );
+  if (forbidden)
+    throw badOption(`trainer.${forbidden}`, "settings that a file can hold", forbidden, "Give it on the command line.");
   return { model: asRecord(model), trainer: asRecord(trainer) };
 }
 
@@ -119,7 +118,13 @@ function refuseOtherModel(saved: Settings, given: Settings): void {
     if (!(field in saved) || saved[field] === value) continue;
     const wanted = `${JSON.stringify(saved[field])} as in the checkpoint`;
     const remedy = `Leave ${flagOf(field) ?? field} out to go on with this run, or begin another in a new folder.`;
-    throw new ForetokenError("BAD_CHECKPOINT", { op: "resume", argument: field, wanted, got: JSON.stringify(value), remedy });
+    throw new ForetokenError("BAD_CHECKPOINT", {
+      op: "resume",
+      argument: field,
+      wanted,
+      got: JSON.stringify(value),
+      remedy,
+    });
   }
 }
 
@@ -128,33 +133,28 @@ function givenData({ data, evalFraction }: TrainCommandOptions): DataPlan | unde
 }
 
 function refuseNoData(): never {
-  throw badOption("--data", "files, folders or globs to learn from", "none", 'For example --data src, or --data "docs/**/*.md".');
-}
-
-/** What `saveDataPlan` kept in a run's folder, if it did. */
-export async function savedData(run: string): Promise<DataPlan | undefined> {
-  const path = join(run, dataFile);
-  if (!(await diskFileSystem.exists(path))) return undefined;
-  const { paths, from, evalFraction } = asRecord(await readJson(diskFileSystem, path));
-  if (Array.isArray(paths) && paths.every((each) => typeof each === "string") && typeof from === "string" && typeof evalFraction === "number") {
-    return { paths, from, evalFraction };
-  }
-  throw new ForetokenError("BAD_CHECKPOINT", { op: "resume", argument: path, wanted: "paths, from and evalFraction", got: "something else" });
-}
-
-export async function saveDataPlan(run: string, plan: DataPlan): Promise<void> {
-  await saveFileAtomically(diskFileSystem, join(run, dataFile), `${JSON.stringify(plan, null, 2)}\n`);
+  throw badOption(
+    "--data",
+    "files, folders or globs to learn from",
+    "none",
+    'For example --data src, or --data "docs/**/*.md".',
+  );
 }
 
 /** Throws SAVE_FAILED unless the folder can be made and written to. */
-async function checkWritable(out: string, shown: string): Promise<void> {
+async function checkWritable(out: string): Promise<void> {
   let existing = out;
   while (!existsSync(existing)) existing = dirname(existing);
   try {
     if (!statSync(existing).isDirectory()) throw new Error(`${existing} is not a folder`);
     await access(existing, constants.W_OK);
   } catch (cause) {
-    const details = { op: "train", argument: "--out", wanted: "a folder that can be written to", got: `${shown} (${reason(cause)})` };
+    const details = {
+      op: "train",
+      argument: "--out",
+      wanted: "a folder that can be written to",
+      got: `${out} (${reason(cause)})`,
+    };
     throw new ForetokenError("SAVE_FAILED", { ...details, remedy: "Give another folder.", cause });
   }
 }

@@ -23,7 +23,11 @@ export interface GeneratedToken {
  * @example
  * for await (const { token } of generateTokens(model, [102, 117, 110], { maxNewTokens: 20 })) console.log(token);
  */
-export async function* generateTokens(model: LanguageModel, prompt: string | readonly number[] | Int32Array, options: GenerateOptions = {}): AsyncGenerator<GeneratedToken, void, undefined> {
+export async function* generateTokens(
+  model: LanguageModel,
+  prompt: string | readonly number[] | Int32Array,
+  options: GenerateOptions = {},
+): AsyncGenerator<GeneratedToken, void, undefined> {
   const settings = resolveGenerateOptions(options);
   const tokens = promptTokens(model, prompt);
   const capacity = Math.min(model.config.maxPositions, tokens.length + settings.maxNewTokens);
@@ -51,7 +55,11 @@ export async function* generateTokens(model: LanguageModel, prompt: string | rea
  * @example
  * for await (const text of generate(model, "export function ", { maxNewTokens: 200 })) process.stdout.write(text);
  */
-export async function* generate(model: LanguageModel, prompt: string, options: GenerateOptions = {}): AsyncGenerator<string, void, undefined> {
+export async function* generate(
+  model: LanguageModel,
+  prompt: string,
+  options: GenerateOptions = {},
+): AsyncGenerator<string, void, undefined> {
   const { stop } = resolveGenerateOptions(options);
   const text = tokenizerOf(model).createTextStream();
   const filter = new StopFilter(typeof stop === "string" ? [stop] : stop);
@@ -65,7 +73,12 @@ export async function* generate(model: LanguageModel, prompt: string, options: G
 }
 
 /** Reads the rows in chunks and draws the token that follows the last. */
-async function next(model: LanguageModel, session: DecodeSession, rows: readonly Row[], settings: GenerateSettings): Promise<GeneratedToken> {
+async function next(
+  model: LanguageModel,
+  session: DecodeSession,
+  rows: readonly Row[],
+  settings: GenerateSettings,
+): Promise<GeneratedToken> {
   const drawn = scope(() => {
     let logits: Tensor | undefined;
     for (let start = 0; start < rows.length; start += settings.promptChunk) {
@@ -76,14 +89,25 @@ async function next(model: LanguageModel, session: DecodeSession, rows: readonly
     const last = rows.at(-1);
     if (!logits || !last) throw new RangeError("no rows to read");
     const { device } = model;
-    const settingsRow = tensor(Float32Array.of(settings.temperature, settings.topK, settings.topP), { dtype: "f32", device, shape: [1, 3] });
-    const counters = tensor(Int32Array.of(settings.seed | 0, Math.floor(settings.seed / 2 ** 32) | 0, 0, last.position + 1), { dtype: "i32", device, shape: [1, 4] });
+    const settingsRow = tensor(Float32Array.of(settings.temperature, settings.topK, settings.topP), {
+      dtype: "f32",
+      device,
+      shape: [1, 3],
+    });
+    const counters = tensor(
+      Int32Array.of(settings.seed | 0, Math.floor(settings.seed / 2 ** 32) | 0, 0, last.position + 1),
+      { dtype: "i32", device, shape: [1, 4] },
+    );
     const { token, logProbability } = sample(logits, settingsRow, counters);
     return { token: detach(token), logProbability: detach(logProbability) };
   });
   try {
     const [token, logProbability] = await Promise.all([drawn.token.item(), drawn.logProbability.item()]);
-    if (token < 0) throw new ForetokenError("NOT_FINITE", "the model's logits are not numbers", { op: "generate", remedy: "The weights are damaged: take another checkpoint." });
+    if (token < 0)
+      throw new ForetokenError("NOT_FINITE", "the model's logits are not numbers", {
+        op: "generate",
+        remedy: "The weights are damaged: take another checkpoint.",
+      });
     return { token, head: 1, logProbability };
   } finally {
     drawn.token.dispose();
@@ -93,7 +117,10 @@ async function next(model: LanguageModel, session: DecodeSession, rows: readonly
 
 function tokenizerOf(model: LanguageModel): NonNullable<LanguageModel["tokenizer"]> {
   if (!model.tokenizer) {
-    throw new ForetokenError("NO_TOKENIZER", "the model carries no tokenizer", { op: "generate", remedy: "Give one to LanguageModel.create, or use generateTokens." });
+    throw new ForetokenError("NO_TOKENIZER", "the model carries no tokenizer", {
+      op: "generate",
+      remedy: "Give one to LanguageModel.create, or use generateTokens.",
+    });
   }
   return model.tokenizer;
 }
@@ -102,7 +129,12 @@ function promptTokens(model: LanguageModel, prompt: string | ArrayLike<number>):
   const tokens = typeof prompt === "string" ? tokenizerOf(model).encode(prompt) : Int32Array.from(prompt);
   const { maxPositions, vocabSize } = model.config;
   if (tokens.length < 1 || tokens.length > maxPositions) {
-    throw new ForetokenError("BAD_ARGUMENT", { op: "generate", argument: "prompt", wanted: `1 to ${maxPositions} tokens (the model's maxPositions)`, got: String(tokens.length) });
+    throw new ForetokenError("BAD_ARGUMENT", {
+      op: "generate",
+      argument: "prompt",
+      wanted: `1 to ${maxPositions} tokens (the model's maxPositions)`,
+      got: String(tokens.length),
+    });
   }
   checkTokens("generate", tokens, vocabSize);
   return tokens;

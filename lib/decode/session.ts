@@ -29,7 +29,10 @@ export class DecodeSession {
     readonly capacity: number,
   ) {
     const head = model.heads[0];
-    const modules = model.topology === "chain" ? model.headsInOrder.slice(0, model.headsInOrder.findIndex(({ ahead }) => ahead === 1) + 1) : model.heads.slice(0, 1);
+    const modules =
+      model.topology === "chain"
+        ? model.headsInOrder.slice(0, model.headsInOrder.findIndex(({ ahead }) => ahead === 1) + 1)
+        : model.heads.slice(0, 1);
     this.trunk = model.trunk.newCache(slots, capacity);
     this.path = modules.map(({ module }) => module.newCache(slots, capacity));
     if (!head) throw new RangeError("a model has at least one head");

@@ -14,13 +14,11 @@ export class DeviceBatch {
   readonly limit: Tensor;
   readonly firstKey: Tensor;
 
-  constructor(
-    device: Device,
-    { batchSize, contextLength, lookahead }: BatchShape,
-  ) {
+  constructor(device: Device, { batchSize, contextLength, lookahead }: BatchShape) {
     this.batchSize = batchSize;
     this.length = contextLength;
-    const buffer = (columns: number): Tensor => detach(empty([batchSize, columns], { dtype: "i32", device, tag: "data" }));
+    const buffer = (columns: number): Tensor =>
+      detach(empty([batchSize, columns], { dtype: "i32", device, tag: "data" }));
     this.tokens = buffer(contextLength + lookahead);
     this.targets = buffer(contextLength + lookahead);
     this.limit = buffer(contextLength);

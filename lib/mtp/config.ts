@@ -105,7 +105,13 @@ function wantedOf(issue: z.core.$ZodIssue | undefined): string {
 function checkTogether(c: ModelConfig, embeddingGiven: boolean): void {
   const layers = c.headFamily === "parallel" || c.headFamily === "causal" || c.headFamily === "anticausal";
   if (c.trunk === "rnn") {
-    if (layers) refuse("headFamily", "none or linear with an RNN trunk", c.headFamily, "Transformer-layer heads need a transformer trunk.");
+    if (layers)
+      refuse(
+        "headFamily",
+        "none or linear with an RNN trunk",
+        c.headFamily,
+        "Transformer-layer heads need a transformer trunk.",
+      );
     if (c.trunkLayers !== 1) refuse("trunkLayers", "1 with an RNN trunk", String(c.trunkLayers));
   } else {
     if (c.hiddenSize % c.numAttentionHeads !== 0) {
@@ -123,7 +129,12 @@ function checkTogether(c: ModelConfig, embeddingGiven: boolean): void {
     if (c.trunkLayers === 0 && !layers) refuse("trunkLayers", "at least 1 where heads are not layers", "0");
   }
   if (c.headFamily === "none" && c.unembedding === "shared" && c.futureTokens > 1) {
-    refuse("unembedding", `"replicated" with headFamily "none" and futureTokens ${c.futureTokens}`, '"shared"', "Shared, all heads would predict the same token.");
+    refuse(
+      "unembedding",
+      `"replicated" with headFamily "none" and futureTokens ${c.futureTokens}`,
+      '"shared"',
+      "Shared, all heads would predict the same token.",
+    );
   }
   if (c.tieWordEmbeddings && c.embeddingSize !== c.hiddenSize) {
     refuse("tieWordEmbeddings", `embeddingSize equal to hiddenSize ${c.hiddenSize}`, String(c.embeddingSize));
@@ -138,6 +149,7 @@ export function sameSize(config: ModelOptions, n: number): ModelOptions {
   const { trunkLayers, futureTokens, headFamily } = resolveConfig({ vocabSize: 1, ...config });
   if (headFamily === "linear" || headFamily === "none") refuse("headFamily", "heads that are layers", headFamily);
   const layers = trunkLayers + futureTokens - n;
-  if (!Number.isInteger(n) || n < 1 || layers < 0) refuse("futureTokens", `1 to ${trunkLayers + futureTokens}`, String(n));
+  if (!Number.isInteger(n) || n < 1 || layers < 0)
+    refuse("futureTokens", `1 to ${trunkLayers + futureTokens}`, String(n));
   return { ...config, futureTokens: n, trunkLayers: layers };
 }

@@ -27,7 +27,11 @@ export function savedTensor(name: string, tensor: Tensor): SavedTensor {
 }
 
 /** A safetensors file of these tensors. */
-export const savedTensors = (name: string, tensors: readonly SavedTensor[], metadata: Record<string, string> = {}): SavedFile => ({
+export const savedTensors = (
+  name: string,
+  tensors: readonly SavedTensor[],
+  metadata: Record<string, string> = {},
+): SavedFile => ({
   name,
   chunks: () => safetensorsChunks(tensors, { format: "pt", ...metadata }),
 });
@@ -38,8 +42,15 @@ export function modelFiles(model: LanguageModel): SavedFile[] {
   const extra = parameters.filter(({ name }) => isExtra(name)).length;
   const files = [
     savedJson("config.json", toHuggingFace(model.config, model.tokenizer, extra)),
-    savedJson("generation_config.json", { bos_token_id: null, eos_token_id: model.tokenizer?.eosToken ?? null, pad_token_id: null }),
-    savedTensors("model.safetensors", parameters.map(({ name, master }) => savedTensor(name, master))),
+    savedJson("generation_config.json", {
+      bos_token_id: null,
+      eos_token_id: model.tokenizer?.eosToken ?? null,
+      pad_token_id: null,
+    }),
+    savedTensors(
+      "model.safetensors",
+      parameters.map(({ name, master }) => savedTensor(name, master)),
+    ),
   ];
   if (model.tokenizer) files.push(savedJson("tokenizer.json", model.tokenizer.toJSON()));
   return files;
@@ -59,12 +70,18 @@ export async function readCheckpointHeader(path: string, fs: FileSystem = diskFi
   const configPath = join(folder, "config.json");
   const { config, extraTensors } = fromHuggingFace(await readJson(fs, configPath), configPath);
   const tokenizerPath = join(folder, "tokenizer.json");
-  const tokenizer = (await fs.exists(tokenizerPath)) ? tokenizerFromJson(await readJson(fs, tokenizerPath), tokenizerPath) : undefined;
+  const tokenizer = (await fs.exists(tokenizerPath))
+    ? tokenizerFromJson(await readJson(fs, tokenizerPath), tokenizerPath)
+    : undefined;
   return { folder, config, extraTensors, tokenizer };
 }
 
 /** Fills a model's parameters from a checkpoint. Throws BAD_CHECKPOINT unless names, shapes and dtypes are exactly the model's. */
-export async function readWeights(model: LanguageModel, header: CheckpointHeader, fs: FileSystem = diskFileSystem): Promise<void> {
+export async function readWeights(
+  model: LanguageModel,
+  header: CheckpointHeader,
+  fs: FileSystem = diskFileSystem,
+): Promise<void> {
   const path = join(header.folder, "model.safetensors");
   await verifyChecksums(fs, header.folder, ["config.json", "model.safetensors"]);
   await using file = await openSafetensors(path, fs);
@@ -72,7 +89,12 @@ export async function readWeights(model: LanguageModel, header: CheckpointHeader
   checkTensors(file, targets);
   const extra = [...file.tensors.keys()].filter(isExtra).length;
   if (extra !== header.extraTensors) {
-    throw new ForetokenError("BAD_CHECKPOINT", { op: "load", argument: path, wanted: `${header.extraTensors} tensors of extra heads, as config.json says`, got: String(extra) });
+    throw new ForetokenError("BAD_CHECKPOINT", {
+      op: "load",
+      argument: path,
+      wanted: `${header.extraTensors} tensors of extra heads, as config.json says`,
+      got: String(extra),
+    });
   }
   await readTensors(file, targets);
   for (const parameter of model.parameters.all) refreshValue(parameter);
@@ -87,10 +109,12 @@ export function checkTensors(file: SafetensorsFile, targets: ReadonlyMap<string,
   for (const [name, { shape }] of targets) {
     const saved = file.tensors.get(name);
     if (!saved) return refuse(`a tensor ${name}`, "none");
-    if (saved.shape.join() !== shape.join()) refuse(`${name} of shape (${shape.join(", ")})`, `(${saved.shape.join(", ")})`);
+    if (saved.shape.join() !== shape.join())
+      refuse(`${name} of shape (${shape.join(", ")})`, `(${saved.shape.join(", ")})`);
     if (saved.dtype !== "F32") refuse(`${name} in F32`, saved.dtype);
   }
-  for (const name of file.tensors.keys()) if (!targets.has(name)) refuse("the model's tensors and no others", `also ${name}`);
+  for (const name of file.tensors.keys())
+    if (!targets.has(name)) refuse("the model's tensors and no others", `also ${name}`);
 }
 
 /** Copies the file's tensors to the device. */

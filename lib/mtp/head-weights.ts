@@ -6,11 +6,7 @@ import { ForetokenError } from "../errors.js";
  * over steps (counted from 1).
  */
 export type HeadWeights =
-  | "equal"
-  | "mean"
-  | { readonly geometric: number }
-  | readonly number[]
-  | ((step: number) => readonly number[]);
+  "equal" | "mean" | { readonly geometric: number } | readonly number[] | ((step: number) => readonly number[]);
 
 const refuse = (wanted: string, got: string): never => {
   throw new ForetokenError("BAD_OPTION", { op: "train", argument: "headWeights", wanted, got });

@@ -24,7 +24,12 @@ export type Topology = "star" | "chain";
  * gradients of all parameters into theirs. A chain first runs forward keeping only its boundaries, then backward from
  * the head furthest from the trunk, recomputing each head in its turn.
  */
-export function sequentialHeadBackward(heads: readonly Head[], topology: Topology, z: Tensor, dz: GradientBuffer): void {
+export function sequentialHeadBackward(
+  heads: readonly Head[],
+  topology: Topology,
+  z: Tensor,
+  dz: GradientBuffer,
+): void {
   if (topology === "star") {
     for (const head of heads) headBackward(head, z, dz);
     return;

@@ -65,8 +65,19 @@ export function fromHuggingFace(json: unknown, path: string): { config: ModelCon
   if (typeof extraTensors !== "number") return refuse("a number of extraTensors", JSON.stringify(extraTensors));
   const config = resolved(settings, path);
   const written: Record<string, unknown> = { ...toHuggingFace(config, undefined, extraTensors) };
-  for (const key of ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "rms_norm_eps", "rope_theta", "tie_word_embeddings"]) {
-    if (json[key] !== written[key]) return refuse(`${key} ${JSON.stringify(written[key])} as under "foretoken"`, JSON.stringify(json[key]));
+  for (const key of [
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "rms_norm_eps",
+    "rope_theta",
+    "tie_word_embeddings",
+  ]) {
+    if (json[key] !== written[key])
+      return refuse(`${key} ${JSON.stringify(written[key])} as under "foretoken"`, JSON.stringify(json[key]));
   }
   return { config, extraTensors };
 }
@@ -76,8 +87,13 @@ function resolved(settings: Record<string, unknown>, path: string): ModelConfig 
     return resolveConfig(settings as unknown as ModelConfig);
   } catch (cause) {
     if (!(cause instanceof ForetokenError)) throw cause;
-    throw new ForetokenError("BAD_CHECKPOINT", `its settings are not valid: ${cause.message}`, { op: "load", argument: path, cause });
+    throw new ForetokenError("BAD_CHECKPOINT", `its settings are not valid: ${cause.message}`, {
+      op: "load",
+      argument: path,
+      cause,
+    });
   }
 }
 
-const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null && !Array.isArray(value);
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);

@@ -53,29 +53,66 @@ export function multiTokenCrossEntropy(
 ): MultiTokenLoss {
   const { trunkOutput, heads } = "heads" in input ? input : { trunkOutput: undefined, heads: input };
   const like = trunkOutput ?? (heads[0] as Tensor | undefined);
-  if (!like) throw new ForetokenError("BAD_ARGUMENT", { op: "multi_token_cross_entropy", argument: "heads", wanted: "at least one head", got: "none" });
+  if (!like)
+    throw new ForetokenError("BAD_ARGUMENT", {
+      op: "multi_token_cross_entropy",
+      argument: "heads",
+      wanted: "at least one head",
+      got: "none",
+    });
   const result = scope(() => {
     const n = heads.length;
     const { device } = like;
     const rows = like.size / (like.shape.at(-1) ?? 1);
     const dtype = sumDType(like.dtype) as "f32" | "f64";
     const owned = (shape: number[], as: "f32" | "f64" | "i32"): Tensor => detach(empty(shape, { dtype: as, device }));
-    const outputs = { loss: owned([n, rows], dtype), argmax: owned([n, rows], "i32"), sums: owned([n, METRIC_COLUMNS], dtype) };
+    const outputs = {
+      loss: owned([n, rows], dtype),
+      argmax: owned([n, rows], "i32"),
+      sums: owned([n, METRIC_COLUMNS], dtype),
+    };
     const counts = options.validTargets ?? heads.map(() => rows);
     const weights = headWeightsAt(options.headWeights ?? "equal", n, 1);
-    const scale = tensor(weights.map((weight, i) => weight / Math.max(1, counts[i] ?? 1)), { dtype, device });
-    const lossOf = (i: number) => (hidden: Tensor): Tensor => {
-      const weight = "name" in unembedding ? unembedding : unembedding[i];
-      if (!weight) throw new ForetokenError("BAD_ARGUMENT", { op: "multi_token_cross_entropy", argument: "unembedding", wanted: `one, or ${n}`, got: String(unembeddingCount(unembedding)) });
-      return linearCrossEntropyTrain(hidden, weight, weight, undefined, { tokens, limit: options.limit, shift: i + 1 }, {
-        ...options,
-        scale: scale.view([1], i),
-        loss: outputs.loss.view([rows], i * rows),
-        argmax: outputs.argmax.view([rows], i * rows),
-      });
-    };
+    const scale = tensor(
+      weights.map((weight, i) => weight / Math.max(1, counts[i] ?? 1)),
+      { dtype, device },
+    );
+    const lossOf =
+      (i: number) =>
+      (hidden: Tensor): Tensor => {
+        const weight = "name" in unembedding ? unembedding : unembedding[i];
+        if (!weight)
+          throw new ForetokenError("BAD_ARGUMENT", {
+            op: "multi_token_cross_entropy",
+            argument: "unembedding",
+            wanted: `one, or ${n}`,
+            got: String(unembeddingCount(unembedding)),
+          });
+        return linearCrossEntropyTrain(
+          hidden,
+          weight,
+          weight,
+          undefined,
+          { tokens, limit: options.limit, shift: i + 1 },
+          {
+            ...options,
+            scale: scale.view([1], i),
+            loss: outputs.loss.view([rows], i * rows),
+            argmax: outputs.argmax.view([rows], i * rows),
+          },
+        );
+      };
     const gradients = trunkOutput
-      ? [trunkGradient(trunkOutput, (heads as TrunkAndHeads["heads"]).map((forward, i) => ({ forward, finish: (output) => output, loss: lossOf(i) })))]
+      ? [
+          trunkGradient(
+            trunkOutput,
+            (heads as TrunkAndHeads["heads"]).map((forward, i) => ({
+              forward,
+              finish: (output) => output,
+              loss: lossOf(i),
+            })),
+          ),
+        ]
       : (heads as readonly Tensor[]).map((hidden, i) => detach(lossOf(i)(hidden)));
     multiTokenMetrics(outputs.loss, outputs.argmax, { tokens, limit: options.limit }, outputs.sums, false);
     return { ...outputs, gradients };
@@ -84,7 +121,8 @@ export function multiTokenCrossEntropy(
   return result;
 }
 
-const unembeddingCount = (unembedding: Parameter | readonly Parameter[]): number => ("name" in unembedding ? 1 : unembedding.length);
+const unembeddingCount = (unembedding: Parameter | readonly Parameter[]): number =>
+  "name" in unembedding ? 1 : unembedding.length;
 
 function trunkGradient(z: Tensor, heads: readonly Head[]): Tensor {
   const dz: GradientBuffer = gradientBuffer(z);

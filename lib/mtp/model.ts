@@ -64,7 +64,12 @@ export class LanguageModel {
 
   private constructor(config: ModelConfig, { device, tokenizer, dtype = "f32", seed = 0 }: ModelSettings) {
     if (!Number.isSafeInteger(seed)) {
-      throw new ForetokenError("BAD_OPTION", { op: "model", argument: "seed", wanted: "a whole number", got: String(seed) });
+      throw new ForetokenError("BAD_OPTION", {
+        op: "model",
+        argument: "seed",
+        wanted: "a whole number",
+        got: String(seed),
+      });
     }
     this.config = config;
     this.device = device ?? openDevice();
@@ -74,14 +79,18 @@ export class LanguageModel {
     this.parameters = store;
     try {
       const size = transformerSize(config);
-      this.trunk = config.trunk === "rnn" ? new RnnTrunk(store, config) : new TransformerTrunk(store, { ...size, ...config });
+      this.trunk =
+        config.trunk === "rnn" ? new RnnTrunk(store, config) : new TransformerTrunk(store, { ...size, ...config });
       const modules = headModules(store, config, size);
       this.finalNorm = config.finalNorm ? store.create("model.norm.weight", [config.hiddenSize], "ones") : undefined;
       const first = this.createUnembedding("lm_head", config.tieWordEmbeddings);
       this.heads = modules.map((module, i) => ({
         ahead: i + 1,
         module,
-        unembedding: i > 0 && config.unembedding === "replicated" ? this.createUnembedding(`extra_lm_heads.${i - 1}`, false) : first,
+        unembedding:
+          i > 0 && config.unembedding === "replicated"
+            ? this.createUnembedding(`extra_lm_heads.${i - 1}`, false)
+            : first,
       }));
     } catch (error) {
       store.dispose();
@@ -126,8 +135,12 @@ export class LanguageModel {
 
   private createUnembedding(name: string, tied: boolean): Unembedding {
     const { vocabSize, hiddenSize, unembeddingBias, initializerRange } = this.config;
-    const weight = tied ? this.trunk.embedding : this.parameters.create(`${name}.weight`, [vocabSize, hiddenSize], { std: initializerRange });
-    return unembeddingBias ? { weight, bias: this.parameters.create(`${name}.bias`, [vocabSize], "zeros") } : { weight };
+    const weight = tied
+      ? this.trunk.embedding
+      : this.parameters.create(`${name}.weight`, [vocabSize, hiddenSize], { std: initializerRange });
+    return unembeddingBias
+      ? { weight, bias: this.parameters.create(`${name}.bias`, [vocabSize], "zeros") }
+      : { weight };
   }
 
   /** How the heads hang together: star, or a chain in the order they run. */
@@ -185,7 +198,12 @@ export class LanguageModel {
     const length = rows[0]?.length ?? 0;
     const flat = rows.flat();
     if (length === 0 || flat.length !== rows.length * length) {
-      throw new ForetokenError("SHAPE_MISMATCH", { op: "forward", argument: "tokens", wanted: "rows of equal, positive length", got: rows.map((row) => row.length).join(", ") });
+      throw new ForetokenError("SHAPE_MISMATCH", {
+        op: "forward",
+        argument: "tokens",
+        wanted: "rows of equal, positive length",
+        got: rows.map((row) => row.length).join(", "),
+      });
     }
     checkTokens("forward", flat, this.config.vocabSize);
     return tensor(Int32Array.from(flat), { dtype: "i32", device: this.device, shape: [rows.length, length] });
@@ -205,13 +223,20 @@ export function checkTokens(op: string, tokens: ArrayLike<number>, vocabSize: nu
   for (let i = 0; i < tokens.length; i++) {
     const token = tokens[i] ?? -1;
     if (!Number.isInteger(token) || token < 0 || token >= vocabSize) {
-      throw new ForetokenError("BAD_DATA", { op, argument: `tokens[${i}]`, wanted: `a token in 0 to ${vocabSize - 1}`, got: String(token) });
+      throw new ForetokenError("BAD_DATA", {
+        op,
+        argument: `tokens[${i}]`,
+        wanted: `a token in 0 to ${vocabSize - 1}`,
+        got: String(token),
+      });
     }
   }
 }
 
 function transformerSize(config: ModelConfig): TransformerSize {
-  const headLayers = { parallel: 1, causal: config.futureTokens, anticausal: config.futureTokens, linear: 0, none: 0 }[config.headFamily];
+  const headLayers = { parallel: 1, causal: config.futureTokens, anticausal: config.futureTokens, linear: 0, none: 0 }[
+    config.headFamily
+  ];
   return { ...config, depth: Math.max(1, config.trunkLayers + headLayers) };
 }
 

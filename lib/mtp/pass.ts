@@ -20,7 +20,8 @@ export class PassState {
 
   constructor(model: LanguageModel) {
     const { device, heads } = model;
-    const buffer = (shape: number[], dtype: "f32" | "f64" | "i32"): Tensor => detach(empty(shape, { dtype, device, tag: "data" }));
+    const buffer = (shape: number[], dtype: "f32" | "f64" | "i32"): Tensor =>
+      detach(empty(shape, { dtype, device, tag: "data" }));
     const real = model.dtype === "f64" ? "f64" : "f32";
     this.scale = buffer([heads.length], real);
     this.sums = buffer([heads.length, METRIC_COLUMNS], real);
@@ -37,7 +38,13 @@ export class PassState {
  * Losses and gradients of all heads over one (micro-)batch: trunk forward, cut; the heads one at a time; trunk backward
  * once. Gradients are added to the parameters', metrics to `state.sums` (stored when `first`).
  */
-export function trainPass(model: LanguageModel, batch: DeviceBatch, state: PassState, first: boolean, settings: LossSettings = {}): void {
+export function trainPass(
+  model: LanguageModel,
+  batch: DeviceBatch,
+  state: PassState,
+  first: boolean,
+  settings: LossSettings = {},
+): void {
   scope(() => {
     const trunk = new Tape();
     try {
@@ -58,13 +65,22 @@ export function trainPass(model: LanguageModel, batch: DeviceBatch, state: PassS
 }
 
 /** Losses of all heads over one batch, added to `state.sums` (stored when `first`); nothing is saved. */
-export function evaluatePass(model: LanguageModel, batch: DeviceBatch, state: PassState, first: boolean, settings: LossSettings = {}): void {
+export function evaluatePass(
+  model: LanguageModel,
+  batch: DeviceBatch,
+  state: PassState,
+  first: boolean,
+  settings: LossSettings = {},
+): void {
   scope(() => {
     const rows = headRows(model, batch);
     const context = { firstKey: batch.firstKey, status: state.status };
     const z = model.trunk.forward(batch.tokens, batch.length, context);
     model.forEachHidden(z, context, (head, hidden) => {
-      const { loss, argmax } = tokenLosses(hidden, head.unembedding.weight, targetsOf(head, batch), { ...settings, bias: head.unembedding.bias });
+      const { loss, argmax } = tokenLosses(hidden, head.unembedding.weight, targetsOf(head, batch), {
+        ...settings,
+        bias: head.unembedding.bias,
+      });
       copyInto(rows.lossOf(head), loss);
       copyInto(rows.argmaxOf(head), argmax);
     });
@@ -99,7 +115,14 @@ function headRows({ heads, device, dtype }: LanguageModel, { batchSize, length }
   };
 }
 
-function trainedHead(model: LanguageModel, head: PredictionHead, batch: DeviceBatch, state: PassState, rows: HeadRows, settings: LossSettings): Head {
+function trainedHead(
+  model: LanguageModel,
+  head: PredictionHead,
+  batch: DeviceBatch,
+  state: PassState,
+  rows: HeadRows,
+  settings: LossSettings,
+): Head {
   const { weight, bias } = head.unembedding;
   return {
     forward: (input) => head.module.forward(input, { firstKey: batch.firstKey }),

@@ -30,7 +30,12 @@ export class ParameterStore {
     if (start === "ones" || start === "zeros") native().fill(master.handle, start === "ones" ? 1 : 0);
     else native().randomNormal(master.handle, 0, start.std, this.seed, this.byName.size);
     if (this.byName.has(name)) {
-      throw new ForetokenError("BAD_CONFIG", { op: "parameters", argument: name, wanted: "a name used once", got: "two parameters of that name" });
+      throw new ForetokenError("BAD_CONFIG", {
+        op: "parameters",
+        argument: name,
+        wanted: "a name used once",
+        got: "two parameters of that name",
+      });
     }
     this.byName.set(name, parameter);
     refreshValue(parameter);

@@ -66,7 +66,11 @@ export class TransformerLayer implements Module {
           const normed = rmsNorm(x, this.inputNorm, rmsNormEps);
           const { query, key, value } = this.matrices;
           const perHead = (w: Weight): Tensor => splitHeads(linear(normed, w), this.headWidth);
-          return [rope_(perHead(query), { theta, period }), rope_(perHead(key), { theta, period }), perHead(value)] as const;
+          return [
+            rope_(perHead(query), { theta, period }),
+            rope_(perHead(key), { theta, period }),
+            perHead(value),
+          ] as const;
         });
         const mixed = attention(q, k, v, { firstKey: context.firstKey });
         return linear(mergeHeads(mixed), this.matrices.output, { residual: x });
@@ -81,7 +85,9 @@ export class TransformerLayer implements Module {
     const shape = [slots, numKeyValueHeads, capacity, this.headWidth];
     const cache = (): Tensor => detach(zeros(shape, { dtype: value.dtype, device: value.device, tag: "cache" }));
     const [keys, values] = [cache(), cache()];
-    const packed = Object.fromEntries(MATRICES.map((name) => [name, detach(packWeight(this.matrices[name]))])) as Record<keyof Matrices, Tensor>;
+    const packed = Object.fromEntries(
+      MATRICES.map((name) => [name, detach(packWeight(this.matrices[name]))]),
+    ) as Record<keyof Matrices, Tensor>;
     return {
       forward: (x, rows) => this.forwardCached(x, rows, keys, values, packed),
       dispose: () => {
@@ -118,6 +124,8 @@ export class TransformerLayer implements Module {
 }
 
 /** (…, H·D) → (…, H, D), the same memory. */
-const splitHeads = (x: Tensor, width: number): Tensor => reshape(x, [...x.shape.slice(0, -1), (x.shape.at(-1) ?? 0) / width, width]);
+const splitHeads = (x: Tensor, width: number): Tensor =>
+  reshape(x, [...x.shape.slice(0, -1), (x.shape.at(-1) ?? 0) / width, width]);
 /** (…, H, D) → (…, H·D), the same memory. */
-const mergeHeads = (x: Tensor): Tensor => reshape(x, [...x.shape.slice(0, -2), (x.shape.at(-2) ?? 0) * (x.shape.at(-1) ?? 0)]);
+const mergeHeads = (x: Tensor): Tensor =>
+  reshape(x, [...x.shape.slice(0, -2), (x.shape.at(-2) ?? 0) * (x.shape.at(-1) ?? 0)]);

@@ -19,8 +19,13 @@ export class TransformerTrunk implements Trunk {
   private readonly layers: readonly TransformerLayer[];
 
   constructor(store: ParameterStore, size: TransformerSize & { vocabSize: number; trunkLayers: number }) {
-    this.embedding = store.create("model.embed_tokens.weight", [size.vocabSize, size.hiddenSize], { std: size.initializerRange });
-    this.layers = Array.from({ length: size.trunkLayers }, (_, i) => new TransformerLayer(store, `model.layers.${i}`, size));
+    this.embedding = store.create("model.embed_tokens.weight", [size.vocabSize, size.hiddenSize], {
+      std: size.initializerRange,
+    });
+    this.layers = Array.from(
+      { length: size.trunkLayers },
+      (_, i) => new TransformerLayer(store, `model.layers.${i}`, size),
+    );
   }
 
   forward(tokens: Tensor, length: number, context: TrunkContext): Tensor {
@@ -41,7 +46,10 @@ export class TransformerTrunk implements Trunk {
       forward: (tokens, rows) =>
         scope(() => {
           const embedded = embedding(tokens.view([tokens.size, 1]), this.embedding);
-          return caches.reduce((x, cache) => cache.forward(x, rows), reshape(embedded, [tokens.size, embedded.shape.at(-1) ?? 0]));
+          return caches.reduce(
+            (x, cache) => cache.forward(x, rows),
+            reshape(embedded, [tokens.size, embedded.shape.at(-1) ?? 0]),
+          );
         }),
       dispose: () => {
         for (const cache of caches) cache.dispose();

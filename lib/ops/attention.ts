@@ -59,7 +59,13 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   checkDType("attention", "k", k, q.dtype);
   checkDType("attention", "v", v, q.dtype);
   const groups = dimension("attention", "k", k, 2);
-  checkNumber("attention", "k", groups, groups > 0 && heads % groups === 0, `a number of key/value heads that divides ${heads}`);
+  checkNumber(
+    "attention",
+    "k",
+    groups,
+    groups > 0 && heads % groups === 0,
+    `a number of key/value heads that divides ${heads}`,
+  );
   const { firstKey, scale = 1 / Math.sqrt(width) } = options;
   if (firstKey) {
     checkDType("attention", "firstKey", firstKey, "i32");
@@ -76,7 +82,17 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
       const like = (x: Tensor): Tensor => empty(x.shape, { dtype: x.dtype, device: x.device });
       const [dq, dk, dv] = [like(q), like(k), like(v)] as const;
       const saved = [sq, sk, sv].map((s) => s.tensor.handle) as [number, number, number];
-      native().attentionBackward(...saved, mask?.tensor.handle ?? 0, so.tensor.handle, sl.tensor.handle, dy.tensor.handle, dq.handle, dk.handle, dv.handle, scale);
+      native().attentionBackward(
+        ...saved,
+        mask?.tensor.handle ?? 0,
+        so.tensor.handle,
+        sl.tensor.handle,
+        dy.tensor.handle,
+        dq.handle,
+        dk.handle,
+        dv.handle,
+        scale,
+      );
       if (tape.wants(q)) tape.give(q, dq);
       if (tape.wants(k)) tape.give(k, dk);
       if (tape.wants(v)) tape.give(v, dv);
@@ -101,7 +117,14 @@ export function cacheAppend(k: Tensor, v: Tensor, rows: CacheRows, keyCache: Ten
   checkSameShape("cache_append", "valueCache", valueCache, keyCache);
   checkShape("cache_append", "sequence", rows.sequence, [count]);
   checkShape("cache_append", "position", rows.position, [count]);
-  native().cacheAppend(k.handle, v.handle, rows.sequence.handle, rows.position.handle, keyCache.handle, valueCache.handle);
+  native().cacheAppend(
+    k.handle,
+    v.handle,
+    rows.sequence.handle,
+    rows.position.handle,
+    keyCache.handle,
+    valueCache.handle,
+  );
 }
 
 /** Attention of each row of q (R, H, D) over its own sequence's cache, up to and including its position. */
@@ -113,6 +136,15 @@ export function attentionCached(q: Tensor, keyCache: Tensor, valueCache: Tensor,
   checkShape("attention_cached", "sequence", rows.sequence, [count]);
   checkShape("attention_cached", "position", rows.position, [count]);
   const out = empty(q.shape, { dtype: q.dtype, device: q.device });
-  native().attentionCached(q.handle, keyCache.handle, valueCache.handle, rows.sequence.handle, rows.position.handle, 0, out.handle, 1 / Math.sqrt(width));
+  native().attentionCached(
+    q.handle,
+    keyCache.handle,
+    valueCache.handle,
+    rows.sequence.handle,
+    rows.position.handle,
+    0,
+    out.handle,
+    1 / Math.sqrt(width),
+  );
   return out;
 }

@@ -8,9 +8,15 @@ const show = (shape: readonly number[]): string => `(${shape.join(", ")})`;
 /** Throws SHAPE_MISMATCH unless the tensor has this shape; a string in it names a free dimension. */
 export function checkShape(op: string, argument: string, tensor: Tensor, wanted: readonly (number | string)[]): void {
   const { shape } = tensor;
-  const fits = shape.length === wanted.length && wanted.every((size, i) => typeof size === "string" || size === shape[i]);
+  const fits =
+    shape.length === wanted.length && wanted.every((size, i) => typeof size === "string" || size === shape[i]);
   if (!fits) {
-    throw new ForetokenError("SHAPE_MISMATCH", { op, argument, wanted: `shape (${wanted.join(", ")})`, got: show(shape) });
+    throw new ForetokenError("SHAPE_MISMATCH", {
+      op,
+      argument,
+      wanted: `shape (${wanted.join(", ")})`,
+      got: show(shape),
+    });
   }
 }
 

@@ -29,7 +29,12 @@ export interface Targets {
   readonly shift: number;
 }
 
-const settingsOf = (s: LossSettings): [number, number, number, number] => [s.labelSmoothing ?? 0, s.zLoss ?? 0, s.logitScale ?? 1, s.softcap ?? 0];
+const settingsOf = (s: LossSettings): [number, number, number, number] => [
+  s.labelSmoothing ?? 0,
+  s.zLoss ?? 0,
+  s.logitScale ?? 1,
+  s.softcap ?? 0,
+];
 
 function check(op: string, hidden: Tensor, weight: Tensor, targets: Targets, settings: LossSettings): number {
   checkFloat(op, "hidden", hidden);
@@ -41,7 +46,13 @@ function check(op: string, hidden: Tensor, weight: Tensor, targets: Targets, set
   checkShape(op, "targets", targets.tokens, ["B", "S"]);
   const [batch = 1, stored = 0] = targets.tokens.shape;
   const length = rows / batch;
-  checkNumber(op, "shift", targets.shift, Number.isInteger(targets.shift) && targets.shift >= 0, "a non-negative integer");
+  checkNumber(
+    op,
+    "shift",
+    targets.shift,
+    Number.isInteger(targets.shift) && targets.shift >= 0,
+    "a non-negative integer",
+  );
   if (!Number.isInteger(length) || length + targets.shift > stored) {
     throw new ForetokenError("SHAPE_MISMATCH", {
       op,
@@ -76,14 +87,38 @@ export interface TokenLosses {
 }
 
 /** Loss and statistics of every row, 2TdV FLOP. hidden (…, d), weight (V, d). Not differentiable. */
-export function tokenLosses(hidden: Tensor, weight: Weight, targets: Targets, settings: LossSettings = {}): TokenLosses {
+export function tokenLosses(
+  hidden: Tensor,
+  weight: Weight,
+  targets: Targets,
+  settings: LossSettings = {},
+): TokenLosses {
   const w = valueOf(weight);
   const rows = check("linear_cross_entropy", hidden, w, targets, settings);
   const column = (dtype: "f32" | "f64" | "i32"): Tensor => empty([rows], { dtype, device: hidden.device });
   const real = sumDType(hidden.dtype) as "f32" | "f64";
-  const out = { loss: column(real), lse: column(real), argmax: column("i32"), rank: column("i32"), entropy: column(real) };
+  const out = {
+    loss: column(real),
+    lse: column(real),
+    argmax: column("i32"),
+    rank: column("i32"),
+    entropy: column(real),
+  };
   const bias = settings.bias ? valueOf(settings.bias).handle : 0;
-  native().linearCrossEntropy(hidden.handle, w.handle, bias, targets.tokens.handle, targets.limit?.handle ?? 0, targets.shift, ...settingsOf(settings), out.loss.handle, out.lse.handle, out.argmax.handle, out.rank.handle, out.entropy.handle);
+  native().linearCrossEntropy(
+    hidden.handle,
+    w.handle,
+    bias,
+    targets.tokens.handle,
+    targets.limit?.handle ?? 0,
+    targets.shift,
+    ...settingsOf(settings),
+    out.loss.handle,
+    out.lse.handle,
+    out.argmax.handle,
+    out.rank.handle,
+    out.entropy.handle,
+  );
   return out;
 }
 
@@ -100,7 +135,12 @@ export interface LinearCrossEntropyOptions extends LossSettings {
  * Cross-entropy of softmax(hidden·unembeddingᵀ) against targets (…) i32, differentiable. The result has one element, or
  * one per token with reduction "none". Forward keeps only the row log-sum-exp; backward recomputes logits in blocks.
  */
-export function linearCrossEntropy(hidden: Tensor, unembedding: Weight, targets: Tensor, options: LinearCrossEntropyOptions = {}): Tensor {
+export function linearCrossEntropy(
+  hidden: Tensor,
+  unembedding: Weight,
+  targets: Tensor,
+  options: LinearCrossEntropyOptions = {},
+): Tensor {
   const op = "linear_cross_entropy";
   const w = valueOf(unembedding);
   const { ignoreIndex = -100, reduction = "mean" } = options;
@@ -114,11 +154,31 @@ export function linearCrossEntropy(hidden: Tensor, unembedding: Weight, targets:
   const loss = empty([rows], { dtype, device });
   const lse = empty([rows], { dtype, device });
   const bias = options.bias && valueOf(options.bias);
-  native().linearCrossEntropy(hidden.handle, w.handle, bias?.handle ?? 0, where.tokens.handle, 0, 0, ...settingsOf(options), loss.handle, lse.handle, 0, 0, 0);
+  native().linearCrossEntropy(
+    hidden.handle,
+    w.handle,
+    bias?.handle ?? 0,
+    where.tokens.handle,
+    0,
+    0,
+    ...settingsOf(options),
+    loss.handle,
+    lse.handle,
+    0,
+    0,
+    0,
+  );
   // share[r]: what row r's loss counts for in the result.
   const share = empty([rows], { dtype, device });
   const total = empty([1], { dtype, device });
-  native().reduceLoss(loss.handle, where.tokens.handle, options.weight?.handle ?? 0, reduction === "mean", total.handle, share.handle);
+  native().reduceLoss(
+    loss.handle,
+    where.tokens.handle,
+    options.weight?.handle ?? 0,
+    reduction === "mean",
+    total.handle,
+    share.handle,
+  );
   let result = total;
   if (reduction === "none") {
     native().multiply(loss.handle, share.handle, loss.handle);
@@ -133,7 +193,22 @@ export function linearCrossEntropy(hidden: Tensor, unembedding: Weight, targets:
       const dh = tape.wants(hidden) ? tape.sink(hidden) : undefined;
       const dw = tape.wantsWeight(unembedding) ? tape.weightSink(unembedding) : undefined;
       const db = options.bias && tape.wantsWeight(options.bias) ? tape.weightSink(options.bias) : undefined;
-      native().linearCrossEntropyBackward(sh.tensor.handle, w.handle, bias?.handle ?? 0, st.tensor.handle, 0, 0, ...settingsOf(options), sl.tensor.handle, upstream.handle, dh?.tensor.handle ?? 0, dw?.tensor.handle ?? 0, db?.tensor.handle ?? 0, dh?.filled ?? false, dw?.filled ?? db?.filled ?? false);
+      native().linearCrossEntropyBackward(
+        sh.tensor.handle,
+        w.handle,
+        bias?.handle ?? 0,
+        st.tensor.handle,
+        0,
+        0,
+        ...settingsOf(options),
+        sl.tensor.handle,
+        upstream.handle,
+        dh?.tensor.handle ?? 0,
+        dw?.tensor.handle ?? 0,
+        db?.tensor.handle ?? 0,
+        dh?.filled ?? false,
+        dw?.filled ?? db?.filled ?? false,
+      );
       for (const sink of [dh, dw, db]) if (sink) sink.filled = true;
     });
   }
@@ -155,7 +230,14 @@ export interface TrainLossOptions extends LossSettings {
  * The terminal form for training: loss and gradients of scale·Σ_r loss[r] in one pass. Adds to the unembedding's (and
  * bias's) gradient and returns hidden's. Never on a tape: it knows every weight already.
  */
-export function linearCrossEntropyTrain(hidden: Tensor, unembedding: Weight, dUnembedding: { tensor: Tensor; filled: boolean }, dBias: { tensor: Tensor; filled: boolean } | undefined, targets: Targets, options: TrainLossOptions): Tensor {
+export function linearCrossEntropyTrain(
+  hidden: Tensor,
+  unembedding: Weight,
+  dUnembedding: { tensor: Tensor; filled: boolean },
+  dBias: { tensor: Tensor; filled: boolean } | undefined,
+  targets: Targets,
+  options: TrainLossOptions,
+): Tensor {
   const op = "linear_cross_entropy_train";
   const w = valueOf(unembedding);
   const rows = check(op, hidden, w, targets, options);
@@ -163,7 +245,24 @@ export function linearCrossEntropyTrain(hidden: Tensor, unembedding: Weight, dUn
   checkShape(op, "loss", options.loss, [rows]);
   checkShape(op, "argmax", options.argmax, [rows]);
   const dhidden = empty(hidden.shape, { dtype: hidden.dtype, device: hidden.device });
-  native().linearCrossEntropyTrain(hidden.handle, w.handle, options.bias ? valueOf(options.bias).handle : 0, targets.tokens.handle, targets.limit?.handle ?? 0, targets.shift, ...settingsOf(options), options.scale.handle, options.rowWeight?.handle ?? 0, options.loss.handle, options.argmax.handle, dhidden.handle, dUnembedding.tensor.handle, dBias?.tensor.handle ?? 0, false, dUnembedding.filled);
+  native().linearCrossEntropyTrain(
+    hidden.handle,
+    w.handle,
+    options.bias ? valueOf(options.bias).handle : 0,
+    targets.tokens.handle,
+    targets.limit?.handle ?? 0,
+    targets.shift,
+    ...settingsOf(options),
+    options.scale.handle,
+    options.rowWeight?.handle ?? 0,
+    options.loss.handle,
+    options.argmax.handle,
+    dhidden.handle,
+    dUnembedding.tensor.handle,
+    dBias?.tensor.handle ?? 0,
+    false,
+    dUnembedding.filled,
+  );
   dUnembedding.filled = true;
   if (dBias) dBias.filled = true;
   return dhidden;

@@ -21,7 +21,10 @@ export function embedding(tokens: Tensor, weight: Weight, options: EmbeddingOpti
   const stored = dimension("embedding", "tokens", tokens, 1);
   const length = options.length ?? stored;
   checkNumber("embedding", "length", length, length >= 1 && length <= stored, `1 to ${stored}`);
-  const y = empty([dimension("embedding", "tokens", tokens, 2), length, dimension("embedding", "weight", w, 1)], { dtype: w.dtype, device: w.device });
+  const y = empty([dimension("embedding", "tokens", tokens, 2), length, dimension("embedding", "weight", w, 1)], {
+    dtype: w.dtype,
+    device: w.device,
+  });
   native().embedding(tokens.handle, w.handle, y.handle, options.status?.handle ?? 0);
   const tape = activeTape();
   if (tape?.wantsWeight(weight)) {

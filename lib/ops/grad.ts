@@ -18,16 +18,26 @@ export interface ValueAndGradients {
  * @example
  * const { value, gradients } = grad((x, w) => linearCrossEntropy(x, w, targets))(hidden, unembedding);
  */
-export function grad<Inputs extends Tensor[]>(fn: (...inputs: Inputs) => Tensor): (...inputs: Inputs) => ValueAndGradients {
+export function grad<Inputs extends Tensor[]>(
+  fn: (...inputs: Inputs) => Tensor,
+): (...inputs: Inputs) => ValueAndGradients {
   return (...inputs) => {
     const result = scope(() =>
       tape((t) => {
-        const sinks = inputs.map((x) => ({ tensor: detach(empty(x.shape, { dtype: sumDType(x.dtype), device: x.device, tag: "gradient" })), filled: false }));
+        const sinks = inputs.map((x) => ({
+          tensor: detach(empty(x.shape, { dtype: sumDType(x.dtype), device: x.device, tag: "gradient" })),
+          filled: false,
+        }));
         const leaves = inputs.map((x, i) => t.leaf(x, sinks[i])) as Inputs;
         const value = fn(...leaves);
         if (value.size !== 1) {
           for (const sink of sinks) sink.tensor.dispose();
-          throw new ForetokenError("SHAPE_MISMATCH", { op: "grad", argument: "fn's value", wanted: "one element", got: formatShape(value.shape) });
+          throw new ForetokenError("SHAPE_MISMATCH", {
+            op: "grad",
+            argument: "fn's value",
+            wanted: "one element",
+            got: formatShape(value.shape),
+          });
         }
         const one = empty(value.shape, { dtype: value.dtype, device: value.device });
         native().fill(one.handle, 1);

@@ -34,7 +34,12 @@ export function linear(x: Tensor, weight: Weight, options: LinearOptions = {}): 
   const tape = activeTape();
   if (tape && linearNeedsGradient(tape, x, weight, options)) {
     if (w.layout === "packed") {
-      throw new ForetokenError("BAD_ARGUMENT", { op: "linear", argument: "weight", wanted: "a row-major weight where gradients are recorded", got: "a packed one" });
+      throw new ForetokenError("BAD_ARGUMENT", {
+        op: "linear",
+        argument: "weight",
+        wanted: "a row-major weight where gradients are recorded",
+        got: "a packed one",
+      });
     }
     const savedX = tape.save(x);
     tape.record(y, [savedX], (dy) => {
@@ -49,14 +54,26 @@ function linearNeedsGradient(tape: Tape, x: Tensor, weight: Weight, { bias, resi
   return tape.wants(x) || tape.wants(residual) || tape.wantsWeight(weight) || tape.wantsWeight(bias);
 }
 
-function linearBackward(tape: Tape, dy: Tensor, x: Tensor, savedX: Tensor, weight: Weight, bias: Weight | undefined): void {
+function linearBackward(
+  tape: Tape,
+  dy: Tensor,
+  x: Tensor,
+  savedX: Tensor,
+  weight: Weight,
+  bias: Weight | undefined,
+): void {
   const w = valueOf(weight);
   const upstream = dy.dtype === w.dtype ? dy : cast(dy, w.dtype);
   if (tape.wantsWeight(weight)) {
     const dw = tape.weightSink(weight);
     const db = bias && tape.weightSink(bias);
     if (db && db.filled !== dw.filled) {
-      throw new ForetokenError("BAD_ARGUMENT", { op: "linear", argument: "bias", wanted: "a bias used together with its weight", got: "one whose gradient was begun elsewhere" });
+      throw new ForetokenError("BAD_ARGUMENT", {
+        op: "linear",
+        argument: "bias",
+        wanted: "a bias used together with its weight",
+        got: "one whose gradient was begun elsewhere",
+      });
     }
     native().linearBackwardWeight(upstream.handle, savedX.handle, dw.tensor.handle, db?.tensor.handle ?? 0, dw.filled);
     dw.filled = true;

@@ -8,11 +8,24 @@ import type { Targets } from "./cross-entropy.js";
 export const METRIC_COLUMNS = 8;
 
 /** Adds to sums (n, 8) f32 what kernels.h lists, from loss and argmax (n, R). */
-export function multiTokenMetrics(loss: Tensor, argmax: Tensor, targets: Omit<Targets, "shift">, sums: Tensor, accumulate: boolean): void {
+export function multiTokenMetrics(
+  loss: Tensor,
+  argmax: Tensor,
+  targets: Omit<Targets, "shift">,
+  sums: Tensor,
+  accumulate: boolean,
+): void {
   const op = "multi_token_metrics";
   const [heads = 0, rows = 0] = loss.shape;
   checkShape(op, "argmax", argmax, [heads, rows]);
   checkDType(op, "argmax", argmax, "i32");
   checkShape(op, "sums", sums, [heads, METRIC_COLUMNS]);
-  native().multiTokenMetrics(loss.handle, argmax.handle, targets.tokens.handle, targets.limit?.handle ?? 0, sums.handle, accumulate);
+  native().multiTokenMetrics(
+    loss.handle,
+    argmax.handle,
+    targets.tokens.handle,
+    targets.limit?.handle ?? 0,
+    sums.handle,
+    accumulate,
+  );
 }

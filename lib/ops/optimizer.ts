@@ -36,5 +36,19 @@ export interface AdamWSettings {
 
 /** One AdamW step over all tensors; see kernels.h for the formula. */
 export function adamw(t: AdamWTensors, s: AdamWSettings): void {
-  native().adamw(handles(t.params), handles(t.grads), handles(t.m), handles(t.v), handles(t.compute), Float32Array.from(t.decay), t.state.handle, t.norm.handle, t.status.handle, s.beta1, s.beta2, s.eps, s.clipNorm);
+  native().adamw(
+    handles(t.params),
+    handles(t.grads),
+    handles(t.m),
+    handles(t.v),
+    handles(t.compute),
+    Float32Array.from(t.decay),
+    t.state.handle,
+    t.norm.handle,
+    t.status.handle,
+    s.beta1,
+    s.beta2,
+    s.eps,
+    s.clipNorm,
+  );
 }

@@ -29,7 +29,16 @@ export function rmsNorm(x: Tensor, weight: Weight, eps = 1e-5): Tensor {
       (dy) => {
         const dx = tape.wants(x) ? tape.sink(x, sumDType(x.dtype)) : scratchGradient(x);
         const dw = tape.weightSink(weight);
-        native().rmsNormBackward(dy.tensor.handle, saved.tensor.handle, w.handle, dx.tensor.handle, dw.tensor.handle, eps, dx.filled, dw.filled);
+        native().rmsNormBackward(
+          dy.tensor.handle,
+          saved.tensor.handle,
+          w.handle,
+          dx.tensor.handle,
+          dw.tensor.handle,
+          eps,
+          dx.filled,
+          dw.filled,
+        );
         dx.filled = true;
         dw.filled = true;
       },

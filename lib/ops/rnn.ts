@@ -23,7 +23,15 @@ export function rnn(a: Tensor, weight: Weight, h0?: Tensor): Tensor {
     tape.record(h, start ? [saved, start] : [saved], (dy) => {
       const da = dy.tensor.dtype === a.dtype ? dy.take() : cast(dy.tensor, a.dtype);
       const dw = tape.weightSink(weight);
-      native().rnnBackward(da.handle, saved.tensor.handle, w.handle, start?.tensor.handle ?? 0, da.handle, dw.tensor.handle, dw.filled);
+      native().rnnBackward(
+        da.handle,
+        saved.tensor.handle,
+        w.handle,
+        start?.tensor.handle ?? 0,
+        da.handle,
+        dw.tensor.handle,
+        dw.filled,
+      );
       dw.filled = true;
       if (tape.wants(a)) tape.give(a, da);
     });

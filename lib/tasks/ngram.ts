@@ -72,9 +72,7 @@ export class TrigramModel {
     let bytes = 0;
     for (const document of documents) {
       for (let t = 1; t < document.length; t++, bytes++) {
-        bits -= Math.log2(
-          this.probability(at(document, t - 2, this.eos), at(document, t - 1), at(document, t)),
-        );
+        bits -= Math.log2(this.probability(at(document, t - 2, this.eos), at(document, t - 1), at(document, t)));
       }
     }
     return { bitsPerByte: bits / bytes, bytes };

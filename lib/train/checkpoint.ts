@@ -4,7 +4,15 @@ import { ForetokenError } from "../errors.js";
 import { diskFileSystem, readJson, type FileSystem } from "../io/files.js";
 import { openSafetensors } from "../io/safetensors.js";
 import { saveCheckpoint, savedJson, verifyChecksums, type SavedFile } from "../io/save.js";
-import { checkTensors, modelFiles, readCheckpointHeader, readTensors, readWeights, savedTensor, savedTensors } from "../mtp/files.js";
+import {
+  checkTensors,
+  modelFiles,
+  readCheckpointHeader,
+  readTensors,
+  readWeights,
+  savedTensor,
+  savedTensors,
+} from "../mtp/files.js";
 import type { LanguageModel } from "../mtp/model.js";
 import type { Tensor } from "../tensor.js";
 import type { AdamW } from "./optimizer.js";
@@ -41,24 +49,47 @@ export function checkpointFiles(model: LanguageModel, optimizer: AdamW, state: R
 }
 
 /** Saves `run/checkpoints/step-…`, then points `latest` to it, then removes checkpoints beyond `keep`. Throws SAVE_FAILED. */
-export async function saveTraining(run: string, model: LanguageModel, optimizer: AdamW, state: RunState, keep: number, fs: FileSystem = diskFileSystem): Promise<string> {
+export async function saveTraining(
+  run: string,
+  model: LanguageModel,
+  optimizer: AdamW,
+  state: RunState,
+  keep: number,
+  fs: FileSystem = diskFileSystem,
+): Promise<string> {
   const name = `step-${String(state.step).padStart(8, "0")}`;
   await saveCheckpoint(fs, run, name, checkpointFiles(model, optimizer, state), { keep });
   return join(run, "checkpoints", name);
 }
 
 /** Brings model and optimizer to where the run's latest checkpoint stood. Throws BAD_CHECKPOINT. */
-export async function loadTraining(run: string, model: LanguageModel, optimizer: AdamW, fs: FileSystem = diskFileSystem): Promise<RunState> {
+export async function loadTraining(
+  run: string,
+  model: LanguageModel,
+  optimizer: AdamW,
+  fs: FileSystem = diskFileSystem,
+): Promise<RunState> {
   const header = await readCheckpointHeader(run, fs);
   for (const [key, saved] of Object.entries(header.config)) {
     const own: unknown = model.config[key as keyof typeof header.config];
     if (own !== saved) {
-      throw new ForetokenError("BAD_CHECKPOINT", { op: "resume", argument: key, wanted: `${JSON.stringify(saved)} as in the checkpoint`, got: JSON.stringify(own), remedy: "Resume with the settings that the run began with." });
+      throw new ForetokenError("BAD_CHECKPOINT", {
+        op: "resume",
+        argument: key,
+        wanted: `${JSON.stringify(saved)} as in the checkpoint`,
+        got: JSON.stringify(own),
+        remedy: "Resume with the settings that the run began with.",
+      });
     }
   }
   const state = runState(await readJson(fs, join(header.folder, STATE)), join(header.folder, STATE));
   if (state.dtype !== model.dtype) {
-    throw new ForetokenError("BAD_CHECKPOINT", { op: "resume", argument: "dtype", wanted: `${state.dtype} as in the checkpoint`, got: model.dtype });
+    throw new ForetokenError("BAD_CHECKPOINT", {
+      op: "resume",
+      argument: "dtype",
+      wanted: `${state.dtype} as in the checkpoint`,
+      got: model.dtype,
+    });
   }
   await verifyChecksums(fs, header.folder, [OPTIMIZER, STATE]);
   await using file = await openSafetensors(join(header.folder, OPTIMIZER), fs);
@@ -71,11 +102,24 @@ export async function loadTraining(run: string, model: LanguageModel, optimizer:
 }
 
 function runState(json: unknown, path: string): RunState {
-  const wanted = { step: "number", tokens: "number", dataPosition: "number", seed: "number", simd: "string", data: "string", dtype: "string" };
+  const wanted = {
+    step: "number",
+    tokens: "number",
+    dataPosition: "number",
+    seed: "number",
+    simd: "string",
+    data: "string",
+    dtype: "string",
+  };
   const record = (typeof json === "object" && json !== null ? json : {}) as Record<string, unknown>;
   for (const [key, type] of Object.entries(wanted)) {
     if (typeof record[key] !== type) {
-      throw new ForetokenError("BAD_CHECKPOINT", { op: "resume", argument: `${path}: ${key}`, wanted: `a ${type}`, got: JSON.stringify(record[key]) ?? "nothing" });
+      throw new ForetokenError("BAD_CHECKPOINT", {
+        op: "resume",
+        argument: `${path}: ${key}`,
+        wanted: `a ${type}`,
+        got: JSON.stringify(record[key]) ?? "nothing",
+      });
     }
   }
   return record as unknown as RunState;

@@ -28,7 +28,11 @@ export interface Evaluation extends HeadMetrics {
 }
 
 /** Per-head figures over a dataset in order. Throws BAD_DATA when its vocabulary does not fit, ABORTED by the signal. */
-export async function evaluate(model: LanguageModel, data: Dataset, options: EvaluateOptions = {}): Promise<Evaluation> {
+export async function evaluate(
+  model: LanguageModel,
+  data: Dataset,
+  options: EvaluateOptions = {},
+): Promise<Evaluation> {
   checkVocabulary(model, data);
   const shape = {
     batchSize: options.batchSize ?? 8,
@@ -45,7 +49,10 @@ export async function evaluate(model: LanguageModel, data: Dataset, options: Eva
       if (options.maxBatches !== undefined && count++ >= options.maxBatches) break;
       addInto(sums, await batchSums(model, host, batch, state));
     }
-    const metrics = headMetrics(sums, model.heads.map(() => 1));
+    const metrics = headMetrics(
+      sums,
+      model.heads.map(() => 1),
+    );
     return { ...metrics, tokens: sums[1] ?? 0, bitsPerToken: metrics.losses.map((loss) => loss / Math.LN2) };
   } finally {
     batch.dispose();
@@ -53,7 +60,12 @@ export async function evaluate(model: LanguageModel, data: Dataset, options: Eva
   }
 }
 
-async function batchSums(model: LanguageModel, host: Batch, batch: DeviceBatch, state: PassState): Promise<ArrayLike<number>> {
+async function batchSums(
+  model: LanguageModel,
+  host: Batch,
+  batch: DeviceBatch,
+  state: PassState,
+): Promise<ArrayLike<number>> {
   batch.write(host);
   evaluatePass(model, batch, state, true);
   return state.sums.toFloats();
@@ -66,7 +78,12 @@ function addInto(total: Float64Array, part: ArrayLike<number>): void {
 /** Throws BAD_DATA when the data's tokens do not fit the model's vocabulary. */
 export function checkVocabulary(model: LanguageModel, data: Dataset): void {
   if (data.vocabSize > model.config.vocabSize) {
-    throw new ForetokenError("BAD_DATA", { op: "data", argument: "vocabSize", wanted: `at most the model's ${model.config.vocabSize}`, got: String(data.vocabSize) });
+    throw new ForetokenError("BAD_DATA", {
+      op: "data",
+      argument: "vocabSize",
+      wanted: `at most the model's ${model.config.vocabSize}`,
+      got: String(data.vocabSize),
+    });
   }
 }
 
@@ -75,7 +92,12 @@ export async function score(model: LanguageModel, text: string | readonly number
   const tokens = typeof text === "string" ? encode(model, text) : Int32Array.from(text);
   checkTokens("score", tokens, model.config.vocabSize);
   if (tokens.length < 2 || tokens.length > model.config.maxPositions) {
-    throw new ForetokenError("BAD_DATA", { op: "score", argument: "text", wanted: `2 to ${model.config.maxPositions} tokens`, got: String(tokens.length) });
+    throw new ForetokenError("BAD_DATA", {
+      op: "score",
+      argument: "text",
+      wanted: `2 to ${model.config.maxPositions} tokens`,
+      got: String(tokens.length),
+    });
   }
   const loss = scope(() => {
     const row = tensor(tokens, { dtype: "i32", device: model.device, shape: [1, tokens.length] });
@@ -84,7 +106,9 @@ export async function score(model: LanguageModel, text: string | readonly number
     let result: ReturnType<typeof tokenLosses>["loss"] | undefined;
     model.forEachHidden(z, {}, (head, hidden) => {
       if (head.ahead !== 1) return;
-      result = detach(tokenLosses(hidden, head.unembedding.weight, { tokens: row, shift: 1 }, { bias: head.unembedding.bias }).loss);
+      result = detach(
+        tokenLosses(hidden, head.unembedding.weight, { tokens: row, shift: 1 }, { bias: head.unembedding.bias }).loss,
+      );
     });
     return result;
   });
@@ -95,7 +119,10 @@ export async function score(model: LanguageModel, text: string | readonly number
 
 function encode(model: LanguageModel, text: string): Int32Array {
   if (!model.tokenizer) {
-    throw new ForetokenError("NO_TOKENIZER", "the model carries no tokenizer", { op: "score", remedy: "Give one to LanguageModel.create, or pass tokens." });
+    throw new ForetokenError("NO_TOKENIZER", "the model carries no tokenizer", {
+      op: "score",
+      remedy: "Give one to LanguageModel.create, or pass tokens.",
+    });
   }
   return model.tokenizer.encode(text);
 }

@@ -49,7 +49,12 @@ export function estimateMemory(config: ModelOptions, options: MemoryOptions = {}
   const state = new TrainingState(model, shape, options);
   const batch = emptyBatch(shape, 0);
   const weights = model.heads.map(() => 1);
-  for (let step = 0; step < 2; step++) state.enqueue(Array.from({ length: accumulate }, () => batch), weights, 0);
+  for (let step = 0; step < 2; step++)
+    state.enqueue(
+      Array.from({ length: accumulate }, () => batch),
+      weights,
+      0,
+    );
   return asEstimate(device.memory());
 }
 

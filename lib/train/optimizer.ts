@@ -48,8 +48,11 @@ export class AdamW {
     this.settings = { beta1, beta2, eps: options.eps ?? 1e-8, clipNorm: options.clipNorm ?? 1 };
     this.weightDecay = options.weightDecay ?? 0.1;
     const device = deviceOf(parameters);
-    const zerosLike = ({ master }: Parameter): Tensor => detach(zeros(master.shape, { dtype: master.dtype, device, tag: "optimizer" }));
-    this.moments = new Map(parameters.map((parameter) => [parameter, { m: zerosLike(parameter), v: zerosLike(parameter) }]));
+    const zerosLike = ({ master }: Parameter): Tensor =>
+      detach(zeros(master.shape, { dtype: master.dtype, device, tag: "optimizer" }));
+    this.moments = new Map(
+      parameters.map((parameter) => [parameter, { m: zerosLike(parameter), v: zerosLike(parameter) }]),
+    );
     const real = parameters[0]?.master.dtype === "f64" ? "f64" : "f32";
     this.norm = detach(empty([1], { dtype: real, device, tag: "optimizer" }));
     this.state = detach(zeros([4], { dtype: real, device, tag: "optimizer" }));
@@ -92,7 +95,13 @@ export class AdamW {
 
 function deviceOf(parameters: readonly Parameter[]): Device {
   const device = parameters[0]?.master.device;
-  if (!device) throw new ForetokenError("BAD_ARGUMENT", { op: "adamw", argument: "parameters", wanted: "at least one parameter", got: "none" });
+  if (!device)
+    throw new ForetokenError("BAD_ARGUMENT", {
+      op: "adamw",
+      argument: "parameters",
+      wanted: "at least one parameter",
+      got: "none",
+    });
   return device;
 }
 

@@ -72,7 +72,15 @@ const schema = z.strictObject({
   contextLength: count.optional(),
   accumulate: count.default(1),
   learningRate: z.number().positive().default(1e-3),
-  schedule: z.union([z.enum(["cosine", "linear", "constant"]), z.custom<(step: number) => number>((value) => typeof value === "function")], "cosine, linear, constant or a function").default("cosine"),
+  schedule: z
+    .union(
+      [
+        z.enum(["cosine", "linear", "constant"]),
+        z.custom<(step: number) => number>((value) => typeof value === "function"),
+      ],
+      "cosine, linear, constant or a function",
+    )
+    .default("cosine"),
   warmupSteps: z.int().nonnegative().optional(),
   weightDecay: rate.default(0.1),
   betas: z.tuple([rate.lt(1), rate.lt(1)]).default([0.9, 0.95]),
@@ -91,7 +99,8 @@ const schema = z.strictObject({
   onEval: anything.optional(),
 });
 
-const isDataset = (value: unknown): boolean => typeof value === "object" && value !== null && "evalBatches" in value && "fingerprint" in value;
+const isDataset = (value: unknown): boolean =>
+  typeof value === "object" && value !== null && "evalBatches" in value && "fingerprint" in value;
 
 /** Every option, resolved. */
 export type TrainerSettings = ReturnType<typeof resolveTrainerOptions>;
@@ -104,10 +113,14 @@ export function resolveTrainerOptions(model: LanguageModel, options: TrainerOpti
   if (o.steps !== undefined && o.epochs !== undefined) refuse("epochs", "either steps or epochs", "both");
   if (o.resume && o.out === undefined) refuse("resume", "an `out` folder to go on from", "none");
   const contextLength = o.contextLength ?? model.config.maxPositions;
-  if (contextLength > model.config.maxPositions) refuse("contextLength", `at most the model's maxPositions ${model.config.maxPositions}`, String(contextLength));
+  if (contextLength > model.config.maxPositions)
+    refuse("contextLength", `at most the model's maxPositions ${model.config.maxPositions}`, String(contextLength));
   const shape = { batchSize: o.batchSize, contextLength, lookahead: model.config.futureTokens };
   const windows = options.data.windowsPerEpoch(shape);
-  const steps = o.epochs === undefined ? (o.steps ?? 1000) : Math.max(1, Math.ceil((o.epochs * windows) / (o.batchSize * o.accumulate)));
+  const steps =
+    o.epochs === undefined
+      ? (o.steps ?? 1000)
+      : Math.max(1, Math.ceil((o.epochs * windows) / (o.batchSize * o.accumulate)));
   return {
     ...o,
     data: options.data,
@@ -133,7 +146,11 @@ function refuseIssue(issue: z.core.$ZodIssue | undefined, options: TrainerOption
   }
   const name = issue?.path.map(String).join(".") ?? "options";
   const given: unknown = (options as unknown as Record<string, unknown>)[String(issue?.path[0] ?? "")];
-  refuse(name, wantedOf(issue), typeof given === "object" || typeof given === "function" ? typeof given : JSON.stringify(given) ?? "nothing");
+  refuse(
+    name,
+    wantedOf(issue),
+    typeof given === "object" || typeof given === "function" ? typeof given : (JSON.stringify(given) ?? "nothing"),
+  );
 }
 
 function wantedOf(issue: z.core.$ZodIssue | undefined): string {

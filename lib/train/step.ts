@@ -37,7 +37,8 @@ export class TrainingState {
   enqueue(batches: readonly Batch[], headWeights: readonly number[], learningRate: number): void {
     const { model, batch, pass, optimizer } = this;
     const valid = headWeights.map(() => 0);
-    for (const each of batches) for (const [i, count] of validTargets(each).entries()) valid[i] = (valid[i] ?? 0) + count;
+    for (const each of batches)
+      for (const [i, count] of validTargets(each).entries()) valid[i] = (valid[i] ?? 0) + count;
     pass.scale.write(headWeights.map((weight, i) => weight / Math.max(1, valid[i] ?? 0)));
     model.parameters.clearGradients();
     for (const [i, each] of batches.entries()) {

@@ -51,7 +51,13 @@ export class Trainer implements AsyncIterable<StepMetrics> {
   async run(): Promise<StepMetrics> {
     let last: StepMetrics | undefined;
     for await (const metrics of this) last = metrics;
-    if (!last) throw new ForetokenError("BAD_OPTION", { op: "train", argument: "steps", wanted: `more than the ${this.step} steps already taken`, got: String(this.settings.steps) });
+    if (!last)
+      throw new ForetokenError("BAD_OPTION", {
+        op: "train",
+        argument: "steps",
+        wanted: `more than the ${this.step} steps already taken`,
+        got: String(this.settings.steps),
+      });
     return last;
   }
 
@@ -86,7 +92,13 @@ export class Trainer implements AsyncIterable<StepMetrics> {
     const exists = existsSync(join(out, "latest"));
     if (!settings.resume) {
       if (exists) {
-        throw new ForetokenError("BAD_OPTION", { op: "train", argument: "out", wanted: "a folder without a run", got: out, remedy: "Resume that run, or give another folder." });
+        throw new ForetokenError("BAD_OPTION", {
+          op: "train",
+          argument: "out",
+          wanted: "a folder without a run",
+          got: out,
+          remedy: "Resume that run, or give another folder.",
+        });
       }
       return;
     }
@@ -98,13 +110,24 @@ export class Trainer implements AsyncIterable<StepMetrics> {
   private checkSame(from: RunState): void {
     const { settings, model } = this;
     if (from.seed !== settings.seed) {
-      throw new ForetokenError("BAD_CHECKPOINT", { op: "resume", argument: "seed", wanted: `${from.seed} as in the checkpoint`, got: String(settings.seed) });
+      throw new ForetokenError("BAD_CHECKPOINT", {
+        op: "resume",
+        argument: "seed",
+        wanted: `${from.seed} as in the checkpoint`,
+        got: String(settings.seed),
+      });
     }
     if (from.data !== settings.data.fingerprint && !settings.allowChangedData) {
-      throw new ForetokenError("BAD_DATA", "the data changed since the checkpoint", { op: "resume", argument: "data", remedy: "Give the same files, or set allowChangedData." });
+      throw new ForetokenError("BAD_DATA", "the data changed since the checkpoint", {
+        op: "resume",
+        argument: "data",
+        remedy: "Give the same files, or set allowChangedData.",
+      });
     }
     if (from.simd !== model.device.simd) {
-      this.warnings.push(`The checkpoint was made at SIMD level ${from.simd}, this machine runs ${model.device.simd}: resuming is not bit-exact.`);
+      this.warnings.push(
+        `The checkpoint was made at SIMD level ${from.simd}, this machine runs ${model.device.simd}: resuming is not bit-exact.`,
+      );
     }
   }
 
@@ -149,7 +172,10 @@ export class Trainer implements AsyncIterable<StepMetrics> {
     const aborted = settings.signal?.aborted ?? false;
     const due = (every: number | undefined): boolean => every !== undefined && step % every === 0;
     if (settings.evalData && !aborted && (last || due(settings.evalEvery))) {
-      const metrics = await evaluate(this.model, settings.evalData, { ...settings.shape, maxBatches: settings.evalBatches });
+      const metrics = await evaluate(this.model, settings.evalData, {
+        ...settings.shape,
+        maxBatches: settings.evalBatches,
+      });
       this.evaluation = { split: "eval", step, ...metrics };
       await log?.append(this.evaluation);
       settings.onEval?.(this.evaluation);
@@ -158,42 +184,89 @@ export class Trainer implements AsyncIterable<StepMetrics> {
       this.checkpoint = await saveTraining(settings.out, this.model, state.optimizer, this.runState(), settings.keep);
     }
     if (aborted && !last) {
-      throw new ForetokenError("ABORTED", `training was stopped after step ${step}`, { op: "train", remedy: this.checkpoint && "Everything is saved: resume to go on." });
+      throw new ForetokenError("ABORTED", `training was stopped after step ${step}`, {
+        op: "train",
+        remedy: this.checkpoint && "Everything is saved: resume to go on.",
+      });
     }
   }
 
   private runState(): RunState {
     const { settings, model } = this;
-    return { step: this.step, tokens: this.tokens, dataPosition: this.position, seed: settings.seed, simd: model.device.simd, data: settings.data.fingerprint, dtype: model.dtype };
+    return {
+      step: this.step,
+      tokens: this.tokens,
+      dataPosition: this.position,
+      seed: settings.seed,
+      simd: model.device.simd,
+      data: settings.data.fingerprint,
+      dtype: model.dtype,
+    };
   }
 
   /** What trainer.json keeps: every setting that can be written down. */
   private describe(): object {
     const { data, evalData, signal: _, onStep: _s, onEval: _e, shape, ...plain } = this.settings;
-    const about = (set: typeof data): object => ({ fingerprint: set.fingerprint, tokens: set.tokenCount, documents: set.documentCount });
-    return { ...plain, ...shape, data: about(data), evalData: evalData && about(evalData), model: this.model.config, dtype: this.model.dtype, simd: this.model.device.simd };
+    const about = (set: typeof data): object => ({
+      fingerprint: set.fingerprint,
+      tokens: set.tokenCount,
+      documents: set.documentCount,
+    });
+    return {
+      ...plain,
+      ...shape,
+      data: about(data),
+      evalData: evalData && about(evalData),
+      model: this.model.config,
+      dtype: this.model.dtype,
+      simd: this.model.device.simd,
+    };
   }
 
   private predictPeak(): number {
     const { model, settings } = this;
     const { shape, accumulate, betas, clipNorm, weightDecay } = settings;
     const dtype = model.dtype === "bf16" ? "bf16" : "f32";
-    const { peakBytes, parameterBytes } = estimateMemory(model.config, { ...shape, accumulate, dtype, betas, clipNorm, weightDecay, device: model.device });
+    const { peakBytes, parameterBytes } = estimateMemory(model.config, {
+      ...shape,
+      accumulate,
+      dtype,
+      betas,
+      clipNorm,
+      weightDecay,
+      device: model.device,
+    });
     return peakBytes + model.device.memory().live - parameterBytes;
   }
 
   private checkBudget(): void {
     const { memoryBudget, shape, accumulate } = this.settings;
     if (memoryBudget === undefined || this.predictedPeakBytes <= memoryBudget) return;
-    const fewer = shape.batchSize > 1 ? `a smaller batchSize (with accumulate ${accumulate * 2})` : "a shorter contextLength";
-    throw new ForetokenError("MEMORY_BUDGET", { op: "train", argument: "memoryBudget", wanted: `at most ${memoryBudget} bytes`, got: `${this.predictedPeakBytes} bytes predicted`, remedy: `Try ${fewer}, fewer layers or a smaller hiddenSize.` });
+    const fewer =
+      shape.batchSize > 1 ? `a smaller batchSize (with accumulate ${accumulate * 2})` : "a shorter contextLength";
+    throw new ForetokenError("MEMORY_BUDGET", {
+      op: "train",
+      argument: "memoryBudget",
+      wanted: `at most ${memoryBudget} bytes`,
+      got: `${this.predictedPeakBytes} bytes predicted`,
+      remedy: `Try ${fewer}, fewer layers or a smaller hiddenSize.`,
+    });
   }
 }
 
 function checkFinite({ sums, gradientNorm, badToken }: StepReport, step: number): void {
   if (badToken) {
-    throw new ForetokenError("BAD_DATA", { op: "train", argument: `step ${step}`, wanted: "tokens inside the vocabulary", got: "one outside", remedy: "The weights are those of the step before." });
+    throw new ForetokenError("BAD_DATA", {
+      op: "train",
+      argument: `step ${step}`,
+      wanted: "tokens inside the vocabulary",
+      got: "one outside",
+      remedy: "The weights are those of the step before.",
+    });
   }
   if (Number.isFinite(gradientNorm) && Array.from(sums).every(Number.isFinite)) return;
-  throw new ForetokenError("NOT_FINITE", `loss or gradient is not a finite number at step ${step}`, { op: "train", remedy: "The weights are those of the step before. Try a lower learningRate or more warmupSteps." });
+  throw new ForetokenError("NOT_FINITE", `loss or gradient is not a finite number at step ${step}`, {
+    op: "train",
+    remedy: "The weights are those of the step before. Try a lower learningRate or more warmupSteps.",
+  });
 }

@@ -30,7 +30,7 @@ Allocator::Allocator(Settings settings) : settings_(std::move(settings)) {
   int64_t reserve = kDryReserve;
   if (settings_.limit <= 0) settings_.limit = settings_.dry ? std::numeric_limits<int64_t>::max() : memory_of_machine();
   // Twice the limit: room for what fragmentation leaves unused. Addresses cost nothing.
-  if (!settings_.dry) reserve = std::min(kDryReserve, round_up(2 * settings_.limit + (64 << 20), Pages::page_bytes()));
+  if (!settings_.dry) reserve = std::min(kDryReserve, round_up(2 * settings_.limit + (64 << 20), Pages::kUnit));
   for (auto& zone : zones_) zone = std::make_unique<Zone>(reserve, settings_.dry);
 }
 

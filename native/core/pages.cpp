@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstdlib>
 
 namespace foretoken {
 
@@ -18,10 +17,7 @@ int64_t Pages::page_bytes() {
 
 static uintptr_t reserve(int64_t bytes) {
   void* at = mmap(nullptr, static_cast<size_t>(bytes), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (at == MAP_FAILED) return 0;
-  // A huge page would make 2 MB resident where a few bytes were written.
-  madvise(at, static_cast<size_t>(bytes), MADV_NOHUGEPAGE);
-  return reinterpret_cast<uintptr_t>(at);
+  return at == MAP_FAILED ? 0 : reinterpret_cast<uintptr_t>(at);
 }
 
 static void unreserve(uintptr_t base, int64_t bytes) {
@@ -29,11 +25,19 @@ static void unreserve(uintptr_t base, int64_t bytes) {
 }
 
 static bool make_usable(uintptr_t base, int64_t bytes) {
-  return mprotect(reinterpret_cast<void*>(base), static_cast<size_t>(bytes), PROT_READ | PROT_WRITE) == 0;
+  void* at = reinterpret_cast<void*>(base);
+  if (mprotect(at, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE) != 0) return false;
+  // With pages of 4 KB a huge one is a unit; with others it is larger than what is counted here.
+  const bool countable = Pages::page_bytes() == 4096;
+  madvise(at, static_cast<size_t>(bytes), countable ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+  return true;
 }
 
 static void drop(uintptr_t base, int64_t bytes) {
-  madvise(reinterpret_cast<void*>(base), static_cast<size_t>(bytes), MADV_DONTNEED);
+  void* at = reinterpret_cast<void*>(base);
+  madvise(at, static_cast<size_t>(bytes), MADV_DONTNEED);
+  // Else the system might join the small pages around into a huge one, and what was dropped were resident again.
+  madvise(at, static_cast<size_t>(bytes), MADV_NOHUGEPAGE);
 }
 
 // ---- ours ----------------------------------------------------------------------------------------------------------
@@ -47,12 +51,14 @@ Pages::Pages(int64_t bytes, bool dry) : dry_(dry) {
     bytes_ = bytes;
     return;
   }
-  for (bytes_ = bytes; bytes_ >= kLeast && !(base_ = reserve(bytes_));) bytes_ = bytes_ / 2 / page_ * page_;
-  if (!base_) bytes_ = 0;
+  for (bytes_ = bytes / kUnit * kUnit; bytes_ >= kLeast; bytes_ = bytes_ / 2 / kUnit * kUnit)
+    if ((reserved_ = reserve(bytes_ + kUnit))) break;
+  if (!reserved_) bytes_ = 0;
+  base_ = (reserved_ + kUnit - 1) / kUnit * kUnit;
 }
 
 Pages::~Pages() {
-  if (!dry_ && base_) unreserve(base_, bytes_);
+  if (reserved_) unreserve(reserved_, bytes_ + kUnit);
 }
 
 bool Pages::grow(int64_t end) {
@@ -62,6 +68,7 @@ bool Pages::grow(int64_t end) {
   if (!dry_ && !make_usable(base_ + static_cast<uintptr_t>(usable_), wanted - usable_)) return false;
   usable_ = wanted;
   touched_.resize(static_cast<size_t>(usable_ / page_ + 63) / 64);
+  small_.resize(static_cast<size_t>(usable_ / kUnit));
   return true;
 }
 
@@ -79,23 +86,41 @@ static void visit_words(int64_t first, int64_t last, Visit visit) {
 static int64_t page_below(int64_t offset) { return offset / Pages::page_bytes(); }
 static int64_t page_above(int64_t offset) { return (offset + Pages::page_bytes() - 1) / Pages::page_bytes(); }
 
-int64_t Pages::untouched(int64_t offset, int64_t bytes) const {
+bool Pages::faults_whole(int64_t unit) const {
+  if (small_[static_cast<size_t>(unit)]) return false;
   int64_t count = 0;
-  visit_words(page_below(offset), page_above(offset + bytes),
+  visit_words(unit * kUnit / page_, (unit + 1) * kUnit / page_,
+              [&](size_t word, uint64_t mask) { count += std::popcount(mask & touched_[word]); });
+  return count == 0;
+}
+
+Pages::Range Pages::touched_by(int64_t offset, int64_t bytes) const {
+  Range range{page_below(offset), page_above(offset + bytes)};
+  const int64_t first = offset / kUnit, last = (offset + bytes - 1) / kUnit;
+  if (faults_whole(first)) range.first = first * kUnit / page_;
+  if (faults_whole(last)) range.last = (last + 1) * kUnit / page_;
+  return range;
+}
+
+int64_t Pages::untouched(int64_t offset, int64_t bytes) const {
+  const Range range = touched_by(offset, bytes);
+  int64_t count = 0;
+  visit_words(range.first, range.last,
               [&](size_t word, uint64_t mask) { count += std::popcount(mask & ~touched_[word]); });
   return count * page_;
 }
 
 void Pages::touch(int64_t offset, int64_t bytes) {
-  visit_words(page_below(offset), page_above(offset + bytes), [&](size_t word, uint64_t mask) {
+  const Range range = touched_by(offset, bytes);
+  visit_words(range.first, range.last, [&](size_t word, uint64_t mask) {
     resident_ += std::popcount(mask & ~touched_[word]);
     touched_[word] |= mask;
   });
 }
 
 Pages::Span Pages::forget(int64_t offset, int64_t bytes, int64_t wanted) {
-  const int64_t first = page_above(offset), last = page_below(std::min(offset + bytes, usable_));
-  int64_t from = last, found = 0;
+  const int64_t first = page_above(offset);
+  int64_t last = page_below(std::min(offset + bytes, usable_)), from = last, found = 0;
   while (from > first && found * page_ < wanted) {
     const int64_t low = std::max(first, (from - 1) / 64 * 64);
     visit_words(low, from, [&](size_t word, uint64_t mask) {
@@ -103,8 +128,11 @@ Pages::Span Pages::forget(int64_t offset, int64_t bytes, int64_t wanted) {
       touched_[word] &= ~mask;
     });
     from = low;
+    if (!found) last = low;  // nothing to give back above
   }
   resident_ -= found;
+  for (int64_t unit = from * page_ / kUnit; found && unit * kUnit < last * page_; unit++)
+    small_[static_cast<size_t>(unit)] = true;
   return found ? Span{from * page_, (last - from) * page_} : Span{};
 }
 

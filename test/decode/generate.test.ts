@@ -11,7 +11,16 @@ import { LanguageModel } from "../../lib/mtp/model.js";
 import { levels } from "../helpers/golden.js";
 import { normals } from "../helpers/gradcheck.js";
 
-const size = { vocabSize: 256, hiddenSize: 64, trunkLayers: 2, numAttentionHeads: 4, numKeyValueHeads: 2, maxPositions: 96, futureTokens: 3, initializerRange: 0.2 } as const;
+const size = {
+  vocabSize: 256,
+  hiddenSize: 64,
+  trunkLayers: 2,
+  numAttentionHeads: 4,
+  numKeyValueHeads: 2,
+  maxPositions: 96,
+  futureTokens: 3,
+  initializerRange: 0.2,
+} as const;
 
 const models: Record<string, ModelOptions> = {
   parallel: { ...size, headFamily: "parallel" },
@@ -19,7 +28,15 @@ const models: Record<string, ModelOptions> = {
   anticausal: { ...size, headFamily: "anticausal" },
   linear: { ...size, headFamily: "linear" },
   none: { ...size, headFamily: "none" },
-  rnn: { vocabSize: 256, hiddenSize: 64, embeddingSize: 32, trunk: "rnn", maxPositions: 96, futureTokens: 2, unembeddingBias: true },
+  rnn: {
+    vocabSize: 256,
+    hiddenSize: 64,
+    embeddingSize: 32,
+    trunk: "rnn",
+    maxPositions: 96,
+    futureTokens: 2,
+    unembeddingBias: true,
+  },
 };
 
 const someTokens = (count: number, seed: number): number[] => {
@@ -28,15 +45,27 @@ const someTokens = (count: number, seed: number): number[] => {
 };
 
 /** Logits of every position, reading `widths` rows at a time. */
-async function logitsBy(model: LanguageModel, tokens: readonly number[], widths: readonly number[], others: readonly (readonly number[])[] = []): Promise<Float32Array[]> {
+async function logitsBy(
+  model: LanguageModel,
+  tokens: readonly number[],
+  widths: readonly number[],
+  others: readonly (readonly number[])[] = [],
+): Promise<Float32Array[]> {
   const session = new DecodeSession(model, 1 + others.length, tokens.length);
   const result: Float32Array[] = [];
   let start = 0;
   for (const width of widths) {
     const end = Math.min(start + width, tokens.length);
-    const own: Row[] = tokens.slice(start, end).map((token, i) => ({ token, sequence: others.length, position: start + i }));
-    const beside: Row[] = others.flatMap((other, sequence) => other.slice(start, end).map((token, i) => ({ token, sequence, position: start + i })));
-    const logits = session.read([...beside, ...own], own.map((_, i) => beside.length + i));
+    const own: Row[] = tokens
+      .slice(start, end)
+      .map((token, i) => ({ token, sequence: others.length, position: start + i }));
+    const beside: Row[] = others.flatMap((other, sequence) =>
+      other.slice(start, end).map((token, i) => ({ token, sequence, position: start + i })),
+    );
+    const logits = session.read(
+      [...beside, ...own],
+      own.map((_, i) => beside.length + i),
+    );
     const values = (await logits.toFloats()) as Float32Array;
     logits.dispose();
     for (let i = 0; i < own.length; i++) result.push(values.slice(i * 256, (i + 1) * 256));
@@ -53,8 +82,17 @@ describe.each(Object.entries(models))("%s: a position's logits are the same bits
     const before = device.memory().live;
     const model = LanguageModel.create(config, { device, dtype, seed: 5 });
     const tokens = someTokens(70, 1);
-    const oneByOne = await logitsBy(model, tokens, tokens.map(() => 1));
-    for (const widths of [[64, 6], [1, 2, 3, 4, 5, 6, 7, 8, 9, 25], [17, 17, 17, 19], [33, 37]]) {
+    const oneByOne = await logitsBy(
+      model,
+      tokens,
+      tokens.map(() => 1),
+    );
+    for (const widths of [
+      [64, 6],
+      [1, 2, 3, 4, 5, 6, 7, 8, 9, 25],
+      [17, 17, 17, 19],
+      [33, 37],
+    ]) {
       expect(await logitsBy(model, tokens, widths), `widths ${widths.join()}`).toEqual(oneByOne);
     }
     const others = [someTokens(70, 2), someTokens(30, 3), someTokens(5, 4)];
@@ -126,7 +164,8 @@ describe("generateTokens", () => {
     for await (const _ of generateTokens(model, [1, 2], { maxNewTokens: 50 })) break;
     const controller = new AbortController();
     const cancelled = (async () => {
-      for await (const _ of generateTokens(model, [1, 2], { maxNewTokens: 50, signal: controller.signal })) controller.abort();
+      for await (const _ of generateTokens(model, [1, 2], { maxNewTokens: 50, signal: controller.signal }))
+        controller.abort();
     })();
     await expect(cancelled).rejects.toMatchObject({ code: "ABORTED" });
     expect(model.device.memory().live).toBe(before);
@@ -139,7 +178,10 @@ describe("generateTokens", () => {
     ["a negative temperature", [1], { temperature: -1 }, "BAD_OPTION", /temperature/],
     ["an unknown option", [1], { temprature: 1 }, "BAD_OPTION", /Did you mean "temperature"/],
   ] as const)("refuses %s", async (_name, prompt, options, code, message) => {
-    await expect(tokensOf(options as GenerateOptions, prompt)).rejects.toMatchObject({ code, message: expect.stringMatching(message) as string });
+    await expect(tokensOf(options as GenerateOptions, prompt)).rejects.toMatchObject({
+      code,
+      message: expect.stringMatching(message) as string,
+    });
   });
 });
 

@@ -40,7 +40,9 @@ export async function readGolden(name: string): Promise<Golden> {
     trajectory: GoldenStep[];
   };
   const { batch, tokens: contextLength, ...settings } = json.config;
-  const config = Object.fromEntries(Object.entries(settings).map(([key, value]) => [camel(key), value])) as unknown as ModelOptions;
+  const config = Object.fromEntries(
+    Object.entries(settings).map(([key, value]) => [camel(key), value]),
+  ) as unknown as ModelOptions;
   await using file = await openSafetensors(`${base}.safetensors`);
   const bytes = await file.read("tokens");
   const tokens = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
@@ -53,11 +55,22 @@ export async function readGolden(name: string): Promise<Golden> {
     const data = await file.read(key);
     tensors.set(key, new Float32Array(data.buffer, data.byteOffset, data.byteLength / 4));
   }
-  return { config, losses: json.losses, accuracies: json.accuracies, gradientNorm: json.gradient_norm, trajectory: json.trajectory, batches, tensors };
+  return {
+    config,
+    losses: json.losses,
+    accuracies: json.accuracies,
+    gradientNorm: json.gradient_norm,
+    trajectory: json.trajectory,
+    batches,
+    tensors,
+  };
 }
 
 /** A batch of rows within one document each, where every position has all its targets. */
-export function fullBatch(shape: { batchSize: number; contextLength: number; lookahead: number }, tokens: Int32Array): Batch {
+export function fullBatch(
+  shape: { batchSize: number; contextLength: number; lookahead: number },
+  tokens: Int32Array,
+): Batch {
   const batch = emptyBatch(shape, 0);
   batch.tokens.set(tokens);
   batch.targets.set(tokens);
@@ -66,7 +79,10 @@ export function fullBatch(shape: { batchSize: number; contextLength: number; loo
   return batch;
 }
 
-export function goldenModel(golden: Golden, settings: { device: Device; dtype: "f32" | "bf16" | "f64" }): LanguageModel {
+export function goldenModel(
+  golden: Golden,
+  settings: { device: Device; dtype: "f32" | "bf16" | "f64" },
+): LanguageModel {
   const model = LanguageModel.create(golden.config, settings);
   const names = new Set(model.parameters.all.map(({ name }) => `weights.${name}`));
   const unused = [...golden.tensors.keys()].filter((key) => key.startsWith("weights.") && !names.has(key));

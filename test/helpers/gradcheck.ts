@@ -30,10 +30,20 @@ const dot = (a: ArrayLike<number>, b: ArrayLike<number>): number => {
  * The largest relative difference, over inputs and three random directions each, between the gradient of ⟨fn(inputs), c⟩
  * for a random c and its central difference.
  */
-export async function gradientError(fn: (...inputs: Tensor[]) => Tensor, shapes: readonly (readonly number[])[], seed = 1): Promise<number> {
+export async function gradientError(
+  fn: (...inputs: Tensor[]) => Tensor,
+  shapes: readonly (readonly number[])[],
+  seed = 1,
+): Promise<number> {
   const device = openDevice("cpu", { simd: "generic" });
-  const values = shapes.map((shape, i) => normalArray(shape.reduce((a, b) => a * b, 1), seed * 100 + i));
-  const upload = (data: Float64Array, i: number): Tensor => tensor(data, { dtype: "f64", device, shape: [...(shapes[i] ?? [])] });
+  const values = shapes.map((shape, i) =>
+    normalArray(
+      shape.reduce((a, b) => a * b, 1),
+      seed * 100 + i,
+    ),
+  );
+  const upload = (data: Float64Array, i: number): Tensor =>
+    tensor(data, { dtype: "f64", device, shape: [...(shapes[i] ?? [])] });
   const evaluate = async (inputs: readonly Float64Array[]): Promise<ArrayLike<number>> => {
     const tensors = inputs.map(upload);
     const y = fn(...tensors);
@@ -44,7 +54,10 @@ export async function gradientError(fn: (...inputs: Tensor[]) => Tensor, shapes:
 
   const tape = new Tape();
   const inputs = values.map(upload);
-  const sinks: GradientBuffer[] = inputs.map((x) => ({ tensor: empty(x.shape, { dtype: "f64", device }), filled: false }));
+  const sinks: GradientBuffer[] = inputs.map((x) => ({
+    tensor: empty(x.shape, { dtype: "f64", device }),
+    filled: false,
+  }));
   const y = tape.run(() => fn(...inputs.map((x, i) => tape.leaf(x, sinks[i]))));
   const c = normalArray(y.size, seed * 100 + 50);
   tape.backward([[y, tensor(c, { dtype: "f64", device, shape: [...y.shape] })]]);

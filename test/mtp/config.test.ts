@@ -24,11 +24,27 @@ describe("settings that are refused", () => {
     ["a string", { hiddenSize: "64" }, /hiddenSize: expected a number, got "64"/],
     ["an unknown family", { headFamily: "serial" }, /headFamily: expected one of parallel, .*got "serial"/],
     ["an unknown setting", { hidenSize: 64 }, /hidenSize: .*Did you mean "hiddenSize"/],
-    ["a hidden size that heads do not divide", { numAttentionHeads: 5 }, /numAttentionHeads: expected a divisor of hiddenSize 64, got 5/],
+    [
+      "a hidden size that heads do not divide",
+      { numAttentionHeads: 5 },
+      /numAttentionHeads: expected a divisor of hiddenSize 64, got 5/,
+    ],
     ["an odd width per head", { numAttentionHeads: 64 }, /even width/],
-    ["key/value heads that do not divide", { numKeyValueHeads: 3 }, /numKeyValueHeads: expected a divisor of numAttentionHeads 4, got 3/],
-    ["equal predictions", { headFamily: "none", unembedding: "shared", futureTokens: 2 }, /unembedding: expected "replicated"/],
-    ["layers on an RNN", { trunk: "rnn", trunkLayers: 1, headFamily: "parallel" }, /headFamily: expected none or linear/],
+    [
+      "key/value heads that do not divide",
+      { numKeyValueHeads: 3 },
+      /numKeyValueHeads: expected a divisor of numAttentionHeads 4, got 3/,
+    ],
+    [
+      "equal predictions",
+      { headFamily: "none", unembedding: "shared", futureTokens: 2 },
+      /unembedding: expected "replicated"/,
+    ],
+    [
+      "layers on an RNN",
+      { trunk: "rnn", trunkLayers: 1, headFamily: "parallel" },
+      /headFamily: expected none or linear/,
+    ],
     ["no heads at all", { futureTokens: 0 }, /futureTokens: expected a number > 0, got 0/],
   ];
   it.each(cases)("%s", (_name, change, message) => {
@@ -52,7 +68,9 @@ describe("sameSize", () => {
   });
 
   it("refuses more heads than layers", () => {
-    expect(codeOf(() => sameSize({ ...config, futureTokens: 1 }, 5)).message).toMatch(/futureTokens: expected 1 to 4, got 5/);
+    expect(codeOf(() => sameSize({ ...config, futureTokens: 1 }, 5)).message).toMatch(
+      /futureTokens: expected 1 to 4, got 5/,
+    );
   });
 });
 
@@ -61,7 +79,10 @@ describe("head weights", () => {
     ["equal", [1, 1, 1]],
     ["mean", [1 / 3, 1 / 3, 1 / 3]],
     [{ geometric: 0.5 }, [1, 0.5, 0.25]],
-    [[3, 2, 1], [3, 2, 1]],
+    [
+      [3, 2, 1],
+      [3, 2, 1],
+    ],
     [(step: number) => [step, 0, 1], [7, 0, 1]],
   ] as const)("%o", (weights, expected) => {
     expect(headWeightsAt(weights, 3, 7)).toEqual(expected);

@@ -4,7 +4,16 @@ import { DeviceBatch } from "../../lib/mtp/batch.js";
 import { headMetrics } from "../../lib/train/metrics.js";
 import { learningRateAt } from "../../lib/train/schedule.js";
 import { TrainingState } from "../../lib/train/step.js";
-import { cpu, goldenCases, goldenModel, largestDifference, levels, readGolden, relativeError, type Golden } from "../helpers/golden.js";
+import {
+  cpu,
+  goldenCases,
+  goldenModel,
+  largestDifference,
+  levels,
+  readGolden,
+  relativeError,
+  type Golden,
+} from "../helpers/golden.js";
 
 type DType = "f32" | "bf16" | "f64";
 
@@ -20,7 +29,10 @@ async function firstBatch(golden: Golden, simd: string, dtype: DType) {
   state.scale.write(model.heads.map(() => 1 / rows));
   batch.write(host);
   trainPass(model, batch, state, true);
-  const metrics = headMetrics(await state.sums.toFloats(), model.heads.map(() => 1));
+  const metrics = headMetrics(
+    await state.sums.toFloats(),
+    model.heads.map(() => 1),
+  );
   const gradients = new Map<string, ArrayLike<number>>();
   for (const parameter of model.parameters.all) gradients.set(parameter.name, await parameter.tensor.toFloats());
   batch.dispose();
@@ -44,9 +56,18 @@ async function tenSteps(golden: Golden, simd: string, dtype: DType) {
     const batch = golden.batches[step];
     if (!batch) throw new Error("no batch");
     const rate = learningRateAt(step, schedule);
-    state.enqueue([batch], model.heads.map(() => 1), rate);
+    state.enqueue(
+      [batch],
+      model.heads.map(() => 1),
+      rate,
+    );
     const { sums, gradientNorm } = await state.report();
-    losses.push(headMetrics(sums, model.heads.map(() => 1)).losses);
+    losses.push(
+      headMetrics(
+        sums,
+        model.heads.map(() => 1),
+      ).losses,
+    );
     norms.push(gradientNorm);
     rates.push(rate);
   }
@@ -57,7 +78,12 @@ async function tenSteps(golden: Golden, simd: string, dtype: DType) {
   return { losses, norms, rates, trained };
 }
 
-const worst = (own: ReadonlyMap<string, ArrayLike<number>>, golden: Golden, prefix: string, measure: (a: ArrayLike<number>, b: ArrayLike<number>) => number): number =>
+const worst = (
+  own: ReadonlyMap<string, ArrayLike<number>>,
+  golden: Golden,
+  prefix: string,
+  measure: (a: ArrayLike<number>, b: ArrayLike<number>) => number,
+): number =>
   Math.max(...[...own].map(([name, values]) => measure(values, golden.tensors.get(`${prefix}.${name}`) ?? [NaN])));
 
 describe.each(goldenCases)("golden case %s", (name) => {
@@ -66,7 +92,10 @@ describe.each(goldenCases)("golden case %s", (name) => {
   // Bounds: f32 as PyTorch's own f32 allows with room (its errors: 1e-6, 3e-6, 8e-5); f64 is limited by the golden
   // gradients being stored in f32; bf16 by 8 bits of mantissa through about ten roundings.
   const bounds = { f64: [1e-7, 1e-6], f32: [1e-5, 1e-5], bf16: [2e-2, 4e-2] } as const;
-  const runs = [...levels().flatMap((level) => [[level, "f32"] as const, [level, "bf16"] as const]), ["generic", "f64"] as const];
+  const runs = [
+    ...levels().flatMap((level) => [[level, "f32"] as const, [level, "bf16"] as const]),
+    ["generic", "f64"] as const,
+  ];
 
   it.each(runs)("losses and every gradient, %s %s", async (level, dtype) => {
     const expected = await golden;
@@ -89,4 +118,3 @@ describe.each(goldenCases)("golden case %s", (name) => {
     expect(worst(own.trained, expected, "trained", largestDifference)).toBeLessThanOrEqual(1e-3);
   });
 });
-

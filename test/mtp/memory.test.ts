@@ -11,12 +11,24 @@ import { TrainingState } from "../../lib/train/step.js";
 import { levels } from "../helpers/golden.js";
 import { runChild } from "../helpers/child.js";
 
-const size = { vocabSize: 256, hiddenSize: 128, trunkLayers: 2, numAttentionHeads: 2, numKeyValueHeads: 1, maxPositions: 64 } as const;
+const size = {
+  vocabSize: 256,
+  hiddenSize: 128,
+  trunkLayers: 2,
+  numAttentionHeads: 2,
+  numKeyValueHeads: 1,
+  maxPositions: 64,
+} as const;
 const rows = { batchSize: 4, contextLength: 64 };
 const families: readonly HeadFamily[] = ["parallel", "causal", "anticausal", "linear", "none"];
 
 /** Peak bytes of two real training steps on a device of their own ledger. */
-async function measuredPeak(config: ModelOptions, dtype: "f32" | "bf16", device: Device, accumulate = 1): Promise<number> {
+async function measuredPeak(
+  config: ModelOptions,
+  dtype: "f32" | "bf16",
+  device: Device,
+  accumulate = 1,
+): Promise<number> {
   const before = device.memory().live;
   device.resetPeak();
   const model = LanguageModel.create(config, { device, dtype });
@@ -24,7 +36,11 @@ async function measuredPeak(config: ModelOptions, dtype: "f32" | "bf16", device:
   const state = new TrainingState(model, shape, {});
   const batches = Array.from({ length: accumulate }, () => emptyBatch(shape, 0));
   for (let step = 0; step < 2; step++) {
-    state.enqueue(batches, model.heads.map(() => 1), 1e-3);
+    state.enqueue(
+      batches,
+      model.heads.map(() => 1),
+      1e-3,
+    );
     await state.report();
   }
   const { peak } = device.memory();
@@ -55,7 +71,14 @@ describe("predicted peak = measured peak, to the byte", () => {
 
   it("an RNN", async () => {
     const device = openDevice("cpu");
-    const config: ModelOptions = { vocabSize: 256, hiddenSize: 96, embeddingSize: 40, trunk: "rnn", maxPositions: 64, futureTokens: 3 };
+    const config: ModelOptions = {
+      vocabSize: 256,
+      hiddenSize: 96,
+      embeddingSize: 40,
+      trunk: "rnn",
+      maxPositions: 64,
+      futureTokens: 3,
+    };
     expect(await measuredPeak(config, "f32", device)).toBe(estimateMemory(config, { ...rows, device }).peakBytes);
   });
 });
@@ -82,16 +105,20 @@ describe("peak memory does not grow with n", () => {
     expect(at(8) / at(1)).toBeLessThanOrEqual(1.02);
   });
 
-  it.each(["causal", "anticausal"] as const)("%s: each head beyond the third costs one boundary of B·T·d, and its rows", (headFamily) => {
-    const config = { ...size, headFamily };
-    const activations = (futureTokens: number): number => estimateMemory({ ...config, futureTokens }, { ...rows, dtype: "bf16" }).activationBytes;
-    const positions = rows.batchSize * rows.contextLength;
-    const boundary = rounded(positions * size.hiddenSize * 2);
-    // Per head: loss and argmax of every row; per token of lookahead: tokens and targets; scale and sums per head.
-    const perHead = positions * 8 + rows.batchSize * 8;
-    const grown = activations(8) - activations(3);
-    expect(Math.abs(grown - 5 * (boundary + perHead))).toBeLessThan(2048);
-  });
+  it.each(["causal", "anticausal"] as const)(
+    "%s: each head beyond the third costs one boundary of B·T·d, and its rows",
+    (headFamily) => {
+      const config = { ...size, headFamily };
+      const activations = (futureTokens: number): number =>
+        estimateMemory({ ...config, futureTokens }, { ...rows, dtype: "bf16" }).activationBytes;
+      const positions = rows.batchSize * rows.contextLength;
+      const boundary = rounded(positions * size.hiddenSize * 2);
+      // Per head: loss and argmax of every row; per token of lookahead: tokens and targets; scale and sums per head.
+      const perHead = positions * 8 + rows.batchSize * 8;
+      const grown = activations(8) - activations(3);
+      expect(Math.abs(grown - 5 * (boundary + perHead))).toBeLessThan(2048);
+    },
+  );
 });
 
 describe("the closed formula of what is held", () => {
@@ -104,7 +131,12 @@ describe("the closed formula of what is held", () => {
     const before = device.memory().live;
     const tape = new Tape();
     const z = scope(() => tape.run(() => model.trunk.forward(batch.tokens, rows.contextLength, {})));
-    const [R, d, f, H] = [rows.batchSize * rows.contextLength, size.hiddenSize, model.config.intermediateSize, size.numAttentionHeads];
+    const [R, d, f, H] = [
+      rows.batchSize * rows.contextLength,
+      size.hiddenSize,
+      model.config.intermediateSize,
+      size.numAttentionHeads,
+    ];
     const keyValues = (d / H) * size.numKeyValueHeads;
     const bytes = dtype === "bf16" ? 2 : 4;
     // Per layer: its input, q, k, v, attention's output and log-sum-exp, the residual stream between its halves, gate

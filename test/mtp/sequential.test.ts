@@ -12,12 +12,32 @@ import { tensor, type Tensor } from "../../lib/tensor.js";
 import { relativeError } from "../helpers/golden.js";
 import { normals } from "../helpers/gradcheck.js";
 
-const base = { vocabSize: 23, hiddenSize: 16, trunkLayers: 1, numAttentionHeads: 2, intermediateSize: 24, maxPositions: 9, futureTokens: 3 } as const;
-const rnn = { vocabSize: 23, hiddenSize: 16, embeddingSize: 12, trunk: "rnn", maxPositions: 9, futureTokens: 3 } as const;
+const base = {
+  vocabSize: 23,
+  hiddenSize: 16,
+  trunkLayers: 1,
+  numAttentionHeads: 2,
+  intermediateSize: 24,
+  maxPositions: 9,
+  futureTokens: 3,
+} as const;
+const rnn = {
+  vocabSize: 23,
+  hiddenSize: 16,
+  embeddingSize: 12,
+  trunk: "rnn",
+  maxPositions: 9,
+  futureTokens: 3,
+} as const;
 
 const models: Record<string, ModelOptions> = {
   parallel: { ...base, headFamily: "parallel" },
-  "parallel, replicated with bias": { ...base, headFamily: "parallel", unembedding: "replicated", unembeddingBias: true },
+  "parallel, replicated with bias": {
+    ...base,
+    headFamily: "parallel",
+    unembedding: "replicated",
+    unembeddingBias: true,
+  },
   causal: { ...base, headFamily: "causal" },
   "causal, replicated": { ...base, headFamily: "causal", unembedding: "replicated" },
   anticausal: { ...base, headFamily: "anticausal" },
@@ -35,7 +55,8 @@ const models: Record<string, ModelOptions> = {
 function someBatch(): Batch {
   const batch = emptyBatch({ batchSize: 2, contextLength: 9, lookahead: 3 }, 0);
   const next = normals(5);
-  for (let i = 0; i < batch.tokens.length; i++) batch.targets[i] = batch.tokens[i] = Math.abs(Math.round(next() * 8)) % 23;
+  for (let i = 0; i < batch.tokens.length; i++)
+    batch.targets[i] = batch.tokens[i] = Math.abs(Math.round(next() * 8)) % 23;
   batch.targets[4] = -100;
   for (let row = 0; row < 2; row++) {
     const end = row === 0 ? 5 : 20; // the first row's first document ends at column 5
@@ -64,7 +85,9 @@ function naiveGradients(model: LanguageModel, host: Batch, batch: DeviceBatch, w
           return column <= (host.limit[i] ?? -1) ? (host.targets[row * (length + lookahead) + column] ?? -100) : -100;
         });
         const targets = tensor(shifted, { dtype: "i32", device: model.device, shape: [batchSize, length] });
-        const loss = linearCrossEntropy(model.finish(output), head.unembedding.weight, targets, { bias: head.unembedding.bias });
+        const loss = linearCrossEntropy(model.finish(output), head.unembedding.weight, targets, {
+          bias: head.unembedding.bias,
+        });
         const weight = tensor([weights[head.ahead - 1] ?? 0], { dtype: loss.dtype, device: model.device, shape: [1] });
         losses.push([loss, weight]);
         if (model.topology === "chain") input = output;
@@ -109,8 +132,14 @@ async function compare(options: ModelOptions, device: Device, dtype: "f32" | "f6
 /** The batch with only n tokens of lookahead. */
 function trimmed(batch: Batch, n: number): Partial<Batch> {
   const columns = batch.contextLength + n;
-  const cut = (from: Int32Array): Int32Array => Int32Array.from({ length: 2 * columns }, (_, i) => from[Math.floor(i / columns) * 12 + (i % columns)] ?? 0);
-  return { lookahead: n, tokens: cut(batch.tokens), targets: cut(batch.targets), limit: batch.limit.map((last) => Math.min(last, columns - 1)) };
+  const cut = (from: Int32Array): Int32Array =>
+    Int32Array.from({ length: 2 * columns }, (_, i) => from[Math.floor(i / columns) * 12 + (i % columns)] ?? 0);
+  return {
+    lookahead: n,
+    tokens: cut(batch.tokens),
+    targets: cut(batch.targets),
+    limit: batch.limit.map((last) => Math.min(last, columns - 1)),
+  };
 }
 
 describe("the sequential head backward equals the naive graph, gradient for gradient", () => {

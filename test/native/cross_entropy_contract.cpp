@@ -241,3 +241,27 @@ TEST_CASE("cross-entropy contract: packed and row-major weights give the same bi
     CHECK(packed.entropy.same_bits(rows.entropy));
   });
 }
+
+// Every class has a twin: the lower index wins whichever of them is the target, and twins do not outrank each other.
+TEST_CASE("cross-entropy contract: equal logits") {
+  LossCase c{.path = "twins", .tokens = 200, .stored = 200, .width = 40, .vocabulary = 2200};
+  LossInputs<bf16> in(c);
+  for (int64_t v = 1; v < c.vocabulary; v += 2)
+    std::copy(in.weight.data() + (v - 1) * c.width, in.weight.data() + v * c.width, in.weight.data() + v * c.width);
+  for (int64_t r = 0; r < c.rows(); r++) {
+    // Half of the targets are the largest class or its twin.
+    if (r % 2) continue;
+    for (int64_t i = 0; i < c.width; i++)
+      in.hidden[r * c.width + i] = from_double<bf16>(8 * to_double(in.weight[in.targets[r] * c.width + i]));
+  }
+  LossReference expected = loss_reference(in, std::vector<double>(c.rows(), 1));
+  Buffer<float> scale = Buffer<float>::filled(1, 1), no_weights(0);
+  for_each_level([&](const Backend& backend) {
+    LossOutputs<bf16> out(c), trained(c);
+    run_forward(*backend.kernels, in, out);
+    run_train(*backend.kernels, in, scale, no_weights, trained);
+    CHECK(out.argmax.values() == expected.argmax);
+    CHECK(out.rank.values() == expected.rank);
+    CHECK(trained.argmax.values() == expected.argmax);
+  });
+}

@@ -15,7 +15,8 @@ const [T, d, V] = [6, 5, 11];
 const hiddenValues = normalArray(T * d, 1);
 const weightValues = normalArray(V * d, 2);
 const targetValues = [3, 0, -100, 10, 2, 5];
-const real = (values: ArrayLike<number>, shape: number[]): Tensor => tensor(Float64Array.from(values), { dtype: "f64", device, shape });
+const real = (values: ArrayLike<number>, shape: number[]): Tensor =>
+  tensor(Float64Array.from(values), { dtype: "f64", device, shape });
 const hidden = (): Tensor => real(hiddenValues, [T, d]);
 const weight = (): Tensor => real(weightValues, [V, d]);
 const targets = tensor(Int32Array.from(targetValues), { dtype: "i32", device });
@@ -88,14 +89,24 @@ describe("linearCrossEntropy", () => {
 });
 
 describe("multiTokenCrossEntropy", () => {
-  const stored = tensor(Int32Array.from([1, 4, 2, 9, 0, 3, 7, 5, 6, 2, 8, 1]), { dtype: "i32", device, shape: [1, 12] });
+  const stored = tensor(Int32Array.from([1, 4, 2, 9, 0, 3, 7, 5, 6, 2, 8, 1]), {
+    dtype: "i32",
+    device,
+    shape: [1, 12],
+  });
   const heads = [real(normalArray(d * d, 3), [d, d]), real(normalArray(d * d, 4), [d, d])];
   const z = (): Tensor => real(hiddenValues, [1, T, d]);
-  const shifted = (ahead: number): Promise<Tensor> => stored.data().then((tokens) => tensor(tokens.slice(ahead, ahead + T), { dtype: "i32", device, shape: [1, T] }));
+  const shifted = (ahead: number): Promise<Tensor> =>
+    stored.data().then((tokens) => tensor(tokens.slice(ahead, ahead + T), { dtype: "i32", device, shape: [1, T] }));
 
   it("with heads as functions equals the sum of single losses", async () => {
     const unembedding = new Parameter("w", weight(), weight());
-    const own = multiTokenCrossEntropy({ trunkOutput: z(), heads: heads.map((w) => (x) => linear(x, w)) }, unembedding, stored, { headWeights: [1, 0.3] });
+    const own = multiTokenCrossEntropy(
+      { trunkOutput: z(), heads: heads.map((w) => (x) => linear(x, w)) },
+      unembedding,
+      stored,
+      { headWeights: [1, 0.3] },
+    );
     const targetsOf = [await shifted(1), await shifted(2)];
     let dz = new Float64Array(T * d);
     let dw = new Float64Array(V * d);
@@ -103,7 +114,10 @@ describe("multiTokenCrossEntropy", () => {
       const head = heads[i];
       const aims = targetsOf[i];
       if (!head || !aims) throw new Error("two heads");
-      const { value, gradients } = grad((x, w) => scale(linearCrossEntropy(linear(x, head), w, aims), factor))(z(), weight());
+      const { value, gradients } = grad((x, w) => scale(linearCrossEntropy(linear(x, head), w, aims), factor))(
+        z(),
+        weight(),
+      );
       const [gz, gw] = [await gradients[0]?.toFloats(), await gradients[1]?.toFloats()];
       dz = dz.map((sum, k) => sum + (gz?.[k] ?? NaN));
       dw = dw.map((sum, k) => sum + (gw?.[k] ?? NaN));
@@ -122,8 +136,12 @@ describe("multiTokenCrossEntropy", () => {
     for (const i of [0, 1]) {
       const aims = await shifted(i + 1);
       const { gradients } = grad((x, w) => linearCrossEntropy(x, w, aims))(z(), weight());
-      expect(relativeError((await own.gradients[i]?.toFloats()) ?? [], (await gradients[0]?.toFloats()) ?? [])).toBeLessThan(1e-12);
-      expect(relativeError((await weights[i]?.tensor.toFloats()) ?? [], (await gradients[1]?.toFloats()) ?? [])).toBeLessThan(1e-12);
+      expect(
+        relativeError((await own.gradients[i]?.toFloats()) ?? [], (await gradients[0]?.toFloats()) ?? []),
+      ).toBeLessThan(1e-12);
+      expect(
+        relativeError((await weights[i]?.tensor.toFloats()) ?? [], (await gradients[1]?.toFloats()) ?? []),
+      ).toBeLessThan(1e-12);
     }
   });
 });

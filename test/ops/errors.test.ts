@@ -21,30 +21,110 @@ disposed.dispose();
 const elsewhere = zeros([2, 2], { dtype: "f32", device: openDevice("dry") });
 
 const cases: [string, () => unknown, ErrorCode, RegExp][] = [
-  ["add, shapes", () => add(of([2, 3]), of([3, 2])), "SHAPE_MISMATCH", /\[add\] b: expected shape \(2, 3\), got \(3, 2\)/],
-  ["add, integers", () => add(of([2], "i32"), of([2], "i32")), "DTYPE_MISMATCH", /\[add\] a: expected f32 or bf16 or f64, got i32/],
+  [
+    "add, shapes",
+    () => add(of([2, 3]), of([3, 2])),
+    "SHAPE_MISMATCH",
+    /\[add\] b: expected shape \(2, 3\), got \(3, 2\)/,
+  ],
+  [
+    "add, integers",
+    () => add(of([2], "i32"), of([2], "i32")),
+    "DTYPE_MISMATCH",
+    /\[add\] a: expected f32 or bf16 or f64, got i32/,
+  ],
   ["add, disposed", () => add(of([2, 2]), disposed), "DISPOSED", /add/],
   ["add, another device", () => add(of([2, 2]), elsewhere), "WRONG_DEVICE", /add/],
   ["cast to integers", () => cast(of([2]), "i32"), "DTYPE_MISMATCH", /cast/],
-  ["linear, inner size", () => linear(of([2, 3]), of([5, 4])), "SHAPE_MISMATCH", /\[linear\] weight: expected shape \(N, 3\), got \(5, 4\)/],
-  ["linear, dtypes", () => linear(of([2, 3]), of([5, 3], "bf16")), "DTYPE_MISMATCH", /\[linear\] weight: expected f32, got bf16/],
-  ["linear, bias", () => linear(of([2, 3]), of([5, 3]), { bias: of([4]) }), "SHAPE_MISMATCH", /bias: expected shape \(5\), got \(4\)/],
+  [
+    "linear, inner size",
+    () => linear(of([2, 3]), of([5, 4])),
+    "SHAPE_MISMATCH",
+    /\[linear\] weight: expected shape \(N, 3\), got \(5, 4\)/,
+  ],
+  [
+    "linear, dtypes",
+    () => linear(of([2, 3]), of([5, 3], "bf16")),
+    "DTYPE_MISMATCH",
+    /\[linear\] weight: expected f32, got bf16/,
+  ],
+  [
+    "linear, bias",
+    () => linear(of([2, 3]), of([5, 3]), { bias: of([4]) }),
+    "SHAPE_MISMATCH",
+    /bias: expected shape \(5\), got \(4\)/,
+  ],
   ["linear, residual", () => linear(of([2, 3]), of([5, 3]), { residual: of([2, 4]) }), "SHAPE_MISMATCH", /residual/],
-  ["linear on a tape with a packed weight", () => tape((t) => linear(t.leaf(of([2, 4])), packWeight(of([3, 4])))), "BAD_ARGUMENT", /row-major/],
-  ["rms_norm, weight", () => rmsNorm(of([2, 512]), of([256])), "SHAPE_MISMATCH", /\[rms_norm\] weight: expected shape \(512\), got \(256\)/],
+  [
+    "linear on a tape with a packed weight",
+    () => tape((t) => linear(t.leaf(of([2, 4])), packWeight(of([3, 4])))),
+    "BAD_ARGUMENT",
+    /row-major/,
+  ],
+  [
+    "rms_norm, weight",
+    () => rmsNorm(of([2, 512]), of([256])),
+    "SHAPE_MISMATCH",
+    /\[rms_norm\] weight: expected shape \(512\), got \(256\)/,
+  ],
   ["swiglu", () => swiglu(of([2, 3]), of([2, 4])), "SHAPE_MISMATCH", /\[swiglu\] up/],
-  ["embedding, float tokens", () => embedding(of([2, 3]), of([5, 4])), "DTYPE_MISMATCH", /\[embedding\] tokens: expected i32, got f32/],
-  ["embedding, length", () => embedding(of([2, 3], "i32"), of([5, 4]), { length: 4 }), "BAD_ARGUMENT", /length: expected 1 to 3, got 4/],
+  [
+    "embedding, float tokens",
+    () => embedding(of([2, 3]), of([5, 4])),
+    "DTYPE_MISMATCH",
+    /\[embedding\] tokens: expected i32, got f32/,
+  ],
+  [
+    "embedding, length",
+    () => embedding(of([2, 3], "i32"), of([5, 4]), { length: 4 }),
+    "BAD_ARGUMENT",
+    /length: expected 1 to 3, got 4/,
+  ],
   ["rope, odd width", () => rope_(of([2, 1, 3]), { theta: 1e4 }), "BAD_ARGUMENT", /even width/],
-  ["attention, heads", () => attention(of([1, 2, 4, 8]), of([1, 2, 3, 8]), of([1, 2, 3, 8])), "BAD_ARGUMENT", /divides 4, got 3/],
-  ["attention, lengths", () => attention(of([1, 2, 4, 8]), of([1, 3, 4, 8]), of([1, 3, 4, 8])), "SHAPE_MISMATCH", /\[attention\] k/],
-  ["attention, firstKey", () => attention(of([1, 2, 4, 8]), of([1, 2, 4, 8]), of([1, 2, 4, 8]), { firstKey: of([2, 2], "i32") }), "SHAPE_MISMATCH", /firstKey/],
+  [
+    "attention, heads",
+    () => attention(of([1, 2, 4, 8]), of([1, 2, 3, 8]), of([1, 2, 3, 8])),
+    "BAD_ARGUMENT",
+    /divides 4, got 3/,
+  ],
+  [
+    "attention, lengths",
+    () => attention(of([1, 2, 4, 8]), of([1, 3, 4, 8]), of([1, 3, 4, 8])),
+    "SHAPE_MISMATCH",
+    /\[attention\] k/,
+  ],
+  [
+    "attention, firstKey",
+    () => attention(of([1, 2, 4, 8]), of([1, 2, 4, 8]), of([1, 2, 4, 8]), { firstKey: of([2, 2], "i32") }),
+    "SHAPE_MISMATCH",
+    /firstKey/,
+  ],
   ["rnn", () => rnn(of([1, 2, 4]), of([3, 3])), "SHAPE_MISMATCH", /\[rnn\] weight: expected shape \(4, 4\)/],
   ["loss, targets", () => linearCrossEntropy(of([3, 4]), of([7, 4]), of([2], "i32")), "SHAPE_MISMATCH", /targets/],
-  ["loss, float targets", () => linearCrossEntropy(of([3, 4]), of([7, 4]), of([3])), "DTYPE_MISMATCH", /targets: expected i32/],
-  ["loss, smoothing", () => linearCrossEntropy(of([3, 4]), of([7, 4]), of([3], "i32"), { labelSmoothing: 1 }), "BAD_ARGUMENT", /labelSmoothing: expected a number in \[0, 1\), got 1/],
-  ["loss, ignoreIndex", () => linearCrossEntropy(of([3, 4]), of([7, 4]), of([3], "i32"), { ignoreIndex: 2 }), "BAD_ARGUMENT", /ignoreIndex/],
-  ["loss, weight", () => linearCrossEntropy(of([3, 4]), of([7, 4]), of([3], "i32"), { weight: of([4]) }), "SHAPE_MISMATCH", /weight/],
+  [
+    "loss, float targets",
+    () => linearCrossEntropy(of([3, 4]), of([7, 4]), of([3])),
+    "DTYPE_MISMATCH",
+    /targets: expected i32/,
+  ],
+  [
+    "loss, smoothing",
+    () => linearCrossEntropy(of([3, 4]), of([7, 4]), of([3], "i32"), { labelSmoothing: 1 }),
+    "BAD_ARGUMENT",
+    /labelSmoothing: expected a number in \[0, 1\), got 1/,
+  ],
+  [
+    "loss, ignoreIndex",
+    () => linearCrossEntropy(of([3, 4]), of([7, 4]), of([3], "i32"), { ignoreIndex: 2 }),
+    "BAD_ARGUMENT",
+    /ignoreIndex/,
+  ],
+  [
+    "loss, weight",
+    () => linearCrossEntropy(of([3, 4]), of([7, 4]), of([3], "i32"), { weight: of([4]) }),
+    "SHAPE_MISMATCH",
+    /weight/,
+  ],
   ["sample, dtype", () => sample(of([2, 5], "bf16"), of([2, 3]), of([2, 4], "i32")), "DTYPE_MISMATCH", /logits/],
   ["grad of many numbers", () => grad((x) => add(x, x))(of([3])), "SHAPE_MISMATCH", /one element, got \(3\)/],
   ["an asynchronous tape", () => tape((t) => t.run(async () => Promise.resolve())), "ASYNC_SCOPE", /synchronous/],
@@ -52,7 +132,9 @@ const cases: [string, () => unknown, ErrorCode, RegExp][] = [
 
 describe("what does not fit is refused at the door, and nothing is lost", () => {
   it.each(cases)("%s", (_name, fn, code, message) => {
-    expect(fn).toThrowError(expect.objectContaining({ code, message: expect.stringMatching(message) as string }) as Error);
+    expect(fn).toThrowError(
+      expect.objectContaining({ code, message: expect.stringMatching(message) as string }) as Error,
+    );
   });
 
   it("and the device goes on working", async () => {

@@ -9,45 +9,140 @@ import { reshape } from "../../lib/ops/reshape.js";
 import { rmsNorm } from "../../lib/ops/rms-norm.js";
 import { rnn } from "../../lib/ops/rnn.js";
 import { swiglu } from "../../lib/ops/swiglu.js";
+import { checkpoint } from "../../lib/tape.js";
 import { tensor, type Tensor } from "../../lib/tensor.js";
 import { gradientError, normalArray } from "../helpers/gradcheck.js";
 
 const device = openDevice("cpu", { simd: "generic" });
-const integers = (values: number[], shape: number[]): Tensor => tensor(Int32Array.from(values), { dtype: "i32", device, shape });
+const integers = (values: number[], shape: number[]): Tensor =>
+  tensor(Int32Array.from(values), { dtype: "i32", device, shape });
 const targets = integers([3, 0, -100, 6, 2, 5], [2, 3]);
+const fixed = tensor(normalArray(16, 3), { dtype: "f64", device, shape: [4, 4] });
+const ones = tensor(new Float64Array(4).fill(1), { dtype: "f64", device });
 const firstKey = integers([0, 0, 2, 2, 2, 0, 0, 0, 0, 4], [2, 5]);
 const weights = tensor(Float64Array.from(normalArray(6, 9), Math.abs), { dtype: "f64", device, shape: [6] });
 
 // Central differences at step 1e-5 in float64 are good to about 1e-9 relative.
 const bound = 1e-6;
 
-const loss = (options: LinearCrossEntropyOptions = {}) => (hidden: Tensor, w: Tensor): Tensor => linearCrossEntropy(hidden, w, targets, options);
+const loss =
+  (options: LinearCrossEntropyOptions = {}) =>
+  (hidden: Tensor, w: Tensor): Tensor =>
+    linearCrossEntropy(hidden, w, targets, options);
 const unembedding: readonly (readonly number[])[] = [
   [2, 3, 4],
   [7, 4],
 ];
 
 const cases: Record<string, [fn: (...inputs: Tensor[]) => Tensor, shapes: readonly (readonly number[])[]]> = {
-  add: [(a, b) => add(a, b), [[3, 5], [3, 5]]],
+  add: [
+    (a, b) => add(a, b),
+    [
+      [3, 5],
+      [3, 5],
+    ],
+  ],
   "add of one tensor to itself": [(a) => add(a, a), [[3, 5]]],
   scale: [(a) => scale(a, -2.5), [[7]]],
   cast: [(a) => cast(a, "f64"), [[7]]],
   reshape: [(a) => scale(reshape(a, [6]), 2), [[2, 3]]],
-  linear: [(x, w) => linear(x, w), [[2, 3, 5], [4, 5]]],
-  "linear with bias and residual": [(x, w, b, r) => linear(x, w, { bias: b, residual: r }), [[3, 5], [4, 5], [4], [3, 4]]],
-  "linear, residual is its input": [(x, w) => linear(x, w, { residual: x }), [[3, 4], [4, 4]]],
-  "linear, weight used twice": [(x, w) => linear(linear(x, w), w), [[3, 4], [4, 4]]],
+  linear: [
+    (x, w) => linear(x, w),
+    [
+      [2, 3, 5],
+      [4, 5],
+    ],
+  ],
+  "linear with bias and residual": [
+    (x, w, b, r) => linear(x, w, { bias: b, residual: r }),
+    [[3, 5], [4, 5], [4], [3, 4]],
+  ],
+  "linear, residual is its input": [
+    (x, w) => linear(x, w, { residual: x }),
+    [
+      [3, 4],
+      [4, 4],
+    ],
+  ],
+  "linear, weight used twice": [
+    (x, w) => linear(linear(x, w), w),
+    [
+      [3, 4],
+      [4, 4],
+    ],
+  ],
   rmsNorm: [(x, w) => rmsNorm(x, w, 1e-5), [[3, 2, 6], [6]]],
-  "rmsNorm recomputed for two consumers": [(x, n, w) => { const y = rmsNorm(x, n); return add(linear(y, w), linear(y, w)); }, [[3, 6], [6], [6, 6]]],
-  swiglu: [(g, u) => swiglu(g, u), [[3, 5], [3, 5]]],
-  "swiglu recomputed": [(g, u, w) => linear(swiglu(g, u), w), [[3, 5], [3, 5], [2, 5]]],
+  "rmsNorm recomputed for two consumers": [
+    (x, n, w) => {
+      const y = rmsNorm(x, n);
+      return add(linear(y, w), linear(y, w));
+    },
+    [[3, 6], [6], [6, 6]],
+  ],
+  swiglu: [
+    (g, u) => swiglu(g, u),
+    [
+      [3, 5],
+      [3, 5],
+    ],
+  ],
+  "swiglu recomputed": [
+    (g, u, w) => linear(swiglu(g, u), w),
+    [
+      [3, 5],
+      [3, 5],
+      [2, 5],
+    ],
+  ],
   embedding: [(w) => embedding(integers([1, 4, 1, 0, 2, 3, 3, 3], [2, 4]), w, { length: 3 }), [[5, 3]]],
   rope: [(x) => rope_(scale(x, 1), { theta: 100, period: 3 }), [[2, 3, 2, 4]]],
-  attention: [(q, k, v) => attention(q, k, v), [[2, 5, 4, 6], [2, 5, 2, 6], [2, 5, 2, 6]]],
-  "attention within documents": [(q, k, v) => attention(q, k, v, { firstKey, scale: 0.7 }), [[2, 5, 2, 4], [2, 5, 2, 4], [2, 5, 2, 4]]],
+  attention: [
+    (q, k, v) => attention(q, k, v),
+    [
+      [2, 5, 4, 6],
+      [2, 5, 2, 6],
+      [2, 5, 2, 6],
+    ],
+  ],
+  "attention within documents": [
+    (q, k, v) => attention(q, k, v, { firstKey, scale: 0.7 }),
+    [
+      [2, 5, 2, 4],
+      [2, 5, 2, 4],
+      [2, 5, 2, 4],
+    ],
+  ],
   "attention, one tensor as q, k and v": [(x) => attention(x, x, x), [[1, 4, 2, 4]]],
-  rnn: [(a, w) => rnn(a, w), [[2, 4, 3], [3, 3]]],
-  "rnn behind a linear": [(x, w, u) => rnn(linear(x, w), u), [[2, 4, 5], [3, 5], [3, 3]]],
+  rnn: [
+    (a, w) => rnn(a, w),
+    [
+      [2, 4, 3],
+      [3, 3],
+    ],
+  ],
+  "rnn behind a linear": [
+    (x, w, u) => rnn(linear(x, w), u),
+    [
+      [2, 4, 5],
+      [3, 5],
+      [3, 3],
+    ],
+  ],
+  checkpoint: [
+    (x, w) => checkpoint((z) => swiglu(linear(z, fixed), z), linear(x, w)),
+    [
+      [3, 4],
+      [4, 4],
+    ],
+  ],
+  "checkpoint beside another use": [
+    (x) =>
+      add(
+        checkpoint((z) => rmsNorm(linear(z, fixed), ones), x),
+        x,
+      ),
+    [[3, 4]],
+  ],
   "loss, mean": [loss(), unembedding],
   "loss, sum": [loss({ reduction: "sum" }), unembedding],
   "loss, none": [loss({ reduction: "none" }), unembedding],
@@ -59,7 +154,18 @@ const cases: Record<string, [fn: (...inputs: Tensor[]) => Tensor, shapes: readon
   "loss, logit scale": [loss({ logitScale: 0.4 }), unembedding],
   "loss, softcap": [loss({ softcap: 1.5 }), unembedding],
   "loss, bias": [(h, w, b) => linearCrossEntropy(h, w, targets, { bias: b }), [...unembedding, [7]]],
-  "loss, everything": [(h, w, b) => linearCrossEntropy(h, w, targets, { bias: b, labelSmoothing: 0.1, zLoss: 0.1, logitScale: 1.3, softcap: 4, weight: weights }), [...unembedding, [7]]],
+  "loss, everything": [
+    (h, w, b) =>
+      linearCrossEntropy(h, w, targets, {
+        bias: b,
+        labelSmoothing: 0.1,
+        zLoss: 0.1,
+        logitScale: 1.3,
+        softcap: 4,
+        weight: weights,
+      }),
+    [...unembedding, [7]],
+  ],
 };
 
 describe("gradients against finite differences in float64", () => {

@@ -16,7 +16,7 @@ const trainer = new Trainer(model, {
   steps: 10,
   batchSize: 2,
   learningRate: 1e-2,
-  out: "run",
+  out: `run-${process.version}`,
 });
 const losses = [];
 for await (const metrics of trainer) losses.push(metrics.loss);

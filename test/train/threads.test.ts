@@ -5,7 +5,10 @@ import { levels } from "../helpers/golden.js";
 describe("training and text are the same bits for any number of threads", () => {
   it.each(levels())("%s", async (simd) => {
     const digest = async (threads: string, dtype: string): Promise<string> => {
-      const { stdout, stderr } = await runChild("train/children/digest.ts", { args: [dtype], env: { FORETOKEN_THREADS: threads, FORETOKEN_SIMD: simd } });
+      const { stdout, stderr } = await runChild("train/children/digest.ts", {
+        args: [dtype],
+        env: { FORETOKEN_THREADS: threads, FORETOKEN_SIMD: simd },
+      });
       expect(stderr).toBe("");
       return stdout;
     };

@@ -23,7 +23,8 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
-const newModel = (settings: ModelSettings = {}): LanguageModel => LanguageModel.create(tinyModel, { dtype: "f32", seed: 7, tokenizer: byteTokenizer(), ...settings });
+const newModel = (settings: ModelSettings = {}): LanguageModel =>
+  LanguageModel.create(tinyModel, { dtype: "f32", seed: 7, tokenizer: byteTokenizer(), ...settings });
 
 async function train(options: Partial<TrainerOptions> = {}, model = newModel()): Promise<StepMetrics[]> {
   const all: StepMetrics[] = [];
@@ -91,24 +92,43 @@ describe("resuming", () => {
     const resumed = (await run(halves, "10", dtype)) + (await run(halves, "20", dtype, "resume"));
     expect(resumed).toBe(straight);
     const files = (await readdir(join(whole, "checkpoints", "step-00000020"))).sort();
-    expect(files).toEqual(["SHA256SUMS", "config.json", "generation_config.json", "model.safetensors", "optimizer.safetensors", "state.json", "tokenizer.json"]);
+    expect(files).toEqual([
+      "SHA256SUMS",
+      "config.json",
+      "generation_config.json",
+      "model.safetensors",
+      "optimizer.safetensors",
+      "state.json",
+      "tokenizer.json",
+    ]);
     for (const file of files) {
       const read = (from: string): Promise<Buffer> => readFile(join(from, "checkpoints", "step-00000020", file));
       expect((await read(halves)).equals(await read(whole)), file).toBe(true);
     }
     const steps = (await readFile(join(halves, "metrics.jsonl"), "utf8")).trim().split("\n");
-    expect(steps.map((line) => (JSON.parse(line) as StepMetrics).step)).toEqual(Array.from({ length: 20 }, (_, i) => i + 1));
+    expect(steps.map((line) => (JSON.parse(line) as StepMetrics).step)).toEqual(
+      Array.from({ length: 20 }, (_, i) => i + 1),
+    );
   });
 
   it.each([
-    ["another config", {}, { futureTokens: 2 }, "BAD_CHECKPOINT", /futureTokens: expected 3 as in the checkpoint, got 2/],
+    [
+      "another config",
+      {},
+      { futureTokens: 2 },
+      "BAD_CHECKPOINT",
+      /futureTokens: expected 3 as in the checkpoint, got 2/,
+    ],
     ["another seed", { seed: 1 }, {}, "BAD_CHECKPOINT", /seed: expected 0/],
     ["other data", { data: heldOut }, {}, "BAD_DATA", /data changed since the checkpoint/],
   ] as const)("refuses %s", async (_name, options, config, code, message) => {
     const out = join(folder, "run");
     await train({ out });
     const other = LanguageModel.create({ ...tinyModel, ...config }, { dtype: "f32", seed: 7 });
-    await expect(train({ out, resume: true, steps: 8, ...options }, other)).rejects.toMatchObject({ code, message: expect.stringMatching(message) as string });
+    await expect(train({ out, resume: true, steps: 8, ...options }, other)).rejects.toMatchObject({
+      code,
+      message: expect.stringMatching(message) as string,
+    });
   });
 
   it("goes on with changed data when allowed", async () => {
@@ -129,7 +149,12 @@ describe("stopping", () => {
   it("saves and rejects with ABORTED when told to, and can be resumed", async () => {
     const out = join(folder, "run");
     const controller = new AbortController();
-    const stopped = train({ out, steps: 50, signal: controller.signal, onStep: ({ step }) => step === 3 && controller.abort() });
+    const stopped = train({
+      out,
+      steps: 50,
+      signal: controller.signal,
+      onStep: ({ step }) => step === 3 && controller.abort(),
+    });
     await expect(stopped).rejects.toMatchObject({ code: "ABORTED" });
     expect((await readFile(join(out, "latest"), "utf8")).trim()).toBe("step-00000003");
     expect(await train({ out, resume: true, steps: 5 })).toHaveLength(2);
@@ -146,7 +171,10 @@ describe("stopping", () => {
         good = await weightsOf(model);
       }
     })();
-    await expect(broken).rejects.toMatchObject({ code: "NOT_FINITE", message: expect.stringContaining("step 6") as string });
+    await expect(broken).rejects.toMatchObject({
+      code: "NOT_FINITE",
+      message: expect.stringContaining("step 6") as string,
+    });
     expect(await weightsOf(model)).toEqual(good);
     expect((await readFile(join(out, "latest"), "utf8")).trim()).toBe("step-00000004");
     expect(await train({ out, resume: true, steps: 6 })).toHaveLength(2);
@@ -169,7 +197,10 @@ describe("evaluation", () => {
     expect(seen.map(({ step }) => step)).toEqual([2, 4, 5]);
     const again = await evaluate(model, heldOut, { batchSize: 4 });
     expect(again.losses).toEqual(seen.at(-1)?.losses);
-    const lines = (await readFile(join(out, "metrics.jsonl"), "utf8")).trim().split("\n").map((line) => JSON.parse(line) as { split?: string });
+    const lines = (await readFile(join(out, "metrics.jsonl"), "utf8"))
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as { split?: string });
     expect(lines.filter(({ split }) => split === "eval")).toHaveLength(3);
   });
 
@@ -182,7 +213,10 @@ describe("evaluation", () => {
     for (const i of [0, 1, 2]) expect(a.losses[i]).toBeCloseTo(b.losses[i] ?? NaN, 5);
     const scores = await score(model, text);
     expect(scores).toHaveLength(31);
-    const whole = await evaluate(model, tokenDataset([{ tokens: text }], { vocabSize: 256 }), { batchSize: 1, contextLength: 32 });
+    const whole = await evaluate(model, tokenDataset([{ tokens: text }], { vocabSize: 256 }), {
+      batchSize: 1,
+      contextLength: 32,
+    });
     expect(-scores.reduce((sum, each) => sum + each, 0) / 31).toBeCloseTo(whole.losses[0] ?? NaN, 4);
     expect(single.tokenCount).toBe(35);
   });
@@ -206,22 +240,61 @@ describe("checkpoints", () => {
     const path = join(folder, "model");
     await newModel().save(path);
     const config = JSON.parse(await readFile(join(path, "config.json"), "utf8")) as Record<string, unknown>;
-    expect(config).toMatchObject({ architectures: ["LlamaForCausalLM"], model_type: "llama", num_hidden_layers: 2, bos_token_id: null, eos_token_id: 0, rope_theta: 10000, foretoken: { futureTokens: 3, extraTensors: 18 } });
+    expect(config).toMatchObject({
+      architectures: ["LlamaForCausalLM"],
+      model_type: "llama",
+      num_hidden_layers: 2,
+      bos_token_id: null,
+      eos_token_id: 0,
+      rope_theta: 10000,
+      foretoken: { futureTokens: 3, extraTensors: 18 },
+    });
   });
 
   const damage: [string, (path: string) => Promise<void>, RegExp][] = [
-    ["truncated", async (path) => writeFile(join(path, "model.safetensors"), (await readFile(join(path, "model.safetensors"))).subarray(0, 5000)), /model\.safetensors/],
-    ["bit-flipped", async (path) => {
-      const bytes = await readFile(join(path, "model.safetensors"));
-      bytes[bytes.length - 7] = (bytes.at(-7) ?? 0) ^ 4;
-      await writeFile(join(path, "model.safetensors"), bytes);
-    }, /SHA-256/],
-    ["of another shape", async (path) => {
-      await editJson(path, (config) => ({ ...config, hidden_size: 64, intermediate_size: 192, foretoken: { ...(config["foretoken"] as object), hiddenSize: 64, intermediateSize: 192, embeddingSize: 64 } }));
-    }, /of shape \(256, 64\), got \(256, 32\)/],
-    ["that disagrees with itself", async (path) => editJson(path, (config) => ({ ...config, num_hidden_layers: 7 })), /num_hidden_layers/],
-    ["that lost its extra heads' count", async (path) => editJson(path, (config) => ({ ...config, foretoken: { ...(config["foretoken"] as object), extraTensors: 9 } })), /9 tensors of extra heads.*got 18/],
-    ["foreign", async (path) => editJson(path, (config) => ({ ...config, foretoken: undefined })), /without our settings/],
+    [
+      "truncated",
+      async (path) =>
+        writeFile(join(path, "model.safetensors"), (await readFile(join(path, "model.safetensors"))).subarray(0, 5000)),
+      /model\.safetensors/,
+    ],
+    [
+      "bit-flipped",
+      async (path) => {
+        const bytes = await readFile(join(path, "model.safetensors"));
+        bytes[bytes.length - 7] = (bytes.at(-7) ?? 0) ^ 4;
+        await writeFile(join(path, "model.safetensors"), bytes);
+      },
+      /SHA-256/,
+    ],
+    [
+      "of another shape",
+      async (path) => {
+        await editJson(path, (config) => ({
+          ...config,
+          hidden_size: 64,
+          intermediate_size: 192,
+          foretoken: { ...(config["foretoken"] as object), hiddenSize: 64, intermediateSize: 192, embeddingSize: 64 },
+        }));
+      },
+      /of shape \(256, 64\), got \(256, 32\)/,
+    ],
+    [
+      "that disagrees with itself",
+      async (path) => editJson(path, (config) => ({ ...config, num_hidden_layers: 7 })),
+      /num_hidden_layers/,
+    ],
+    [
+      "that lost its extra heads' count",
+      async (path) =>
+        editJson(path, (config) => ({ ...config, foretoken: { ...(config["foretoken"] as object), extraTensors: 9 } })),
+      /9 tensors of extra heads.*got 18/,
+    ],
+    [
+      "foreign",
+      async (path) => editJson(path, (config) => ({ ...config, foretoken: undefined })),
+      /without our settings/,
+    ],
     ["missing", async (path) => rm(path, { recursive: true }), /no such folder/],
   ];
 
@@ -236,7 +309,10 @@ describe("checkpoints", () => {
     await newModel().save(path);
     await spoil(path);
     const before = openDevice().memory().live;
-    await expect(LanguageModel.load(path)).rejects.toMatchObject({ code: "BAD_CHECKPOINT", message: expect.stringMatching(message) as string });
+    await expect(LanguageModel.load(path)).rejects.toMatchObject({
+      code: "BAD_CHECKPOINT",
+      message: expect.stringMatching(message) as string,
+    });
     expect(openDevice().memory().live).toBe(before);
   });
 });
@@ -249,13 +325,26 @@ describe("options that are refused before anything runs", () => {
     ["steps and epochs", { steps: 2, epochs: 1 }, "BAD_OPTION", /either steps or epochs/],
     ["no dataset", { data: "src/**" }, "BAD_OPTION", /data: .*dataset/],
     ["a context beyond the model's", { contextLength: 64 }, "BAD_OPTION", /at most the model's maxPositions 32/],
-    ["data shorter than the context", { data: tokenDataset([{ tokens: [1, 2, 3] }], { vocabSize: 256 }) }, "BAD_DATA", /at least 35 tokens/],
-    ["a vocabulary beyond the model's", { data: tokenDataset(exampleTokens(), { vocabSize: 300 }) }, "BAD_DATA", /at most the model's 256/],
+    [
+      "data shorter than the context",
+      { data: tokenDataset([{ tokens: [1, 2, 3] }], { vocabSize: 256 }) },
+      "BAD_DATA",
+      /at least 35 tokens/,
+    ],
+    [
+      "a vocabulary beyond the model's",
+      { data: tokenDataset(exampleTokens(), { vocabSize: 300 }) },
+      "BAD_DATA",
+      /at most the model's 256/,
+    ],
     ["a budget too small", { memoryBudget: 1e5 }, "MEMORY_BUDGET", /bytes predicted.*smaller batchSize/],
     ["resume without out", { resume: true }, "BAD_OPTION", /resume/],
   ] as const)("%s", (_name, options, code, message) => {
-    const create = (): Trainer => new Trainer(newModel(), { data, steps: undefined, ...options } as unknown as TrainerOptions);
-    expect(create).toThrowError(expect.objectContaining({ code, message: expect.stringMatching(message) as string }) as Error);
+    const create = (): Trainer =>
+      new Trainer(newModel(), { data, steps: undefined, ...options } as unknown as TrainerOptions);
+    expect(create).toThrowError(
+      expect.objectContaining({ code, message: expect.stringMatching(message) as string }) as Error,
+    );
   });
 
   it("head weights of another count, at the first step", async () => {

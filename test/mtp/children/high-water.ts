@@ -6,7 +6,14 @@ const highWater = (): number => Number(/VmHWM:\s+(\d+)/.exec(readFileSync("/proc
 
 const device = openDevice();
 const data = tokenDataset([{ tokens: Array.from({ length: 40_000 }, (_, i) => (i * 7919) % 256) }], { vocabSize: 256 });
-const config = { vocabSize: 256, hiddenSize: 256, trunkLayers: 3, numAttentionHeads: 4, maxPositions: 128, futureTokens: 4 };
+const config = {
+  vocabSize: 256,
+  hiddenSize: 256,
+  trunkLayers: 3,
+  numAttentionHeads: 4,
+  maxPositions: 128,
+  futureTokens: 4,
+};
 await device.sync();
 const before = highWater();
 const model = LanguageModel.create(config, { device, dtype: "bf16" });

@@ -8,5 +8,6 @@ const model = LanguageModel.create({ ...tinyModel, hiddenSize: 64 }, { dtype, se
 await new Trainer(model, { data: tokenDataset(exampleTokens(), { vocabSize: 256 }), steps: 4, batchSize: 6 }).run();
 const hash = createHash("sha256");
 for (const { master } of model.parameters.all) hash.update(await master.data());
-for await (const { token, logProbability } of generateTokens(model, [5, 6, 7], { maxNewTokens: 20, temperature: 1 })) hash.update(`${token} ${logProbability}`);
+for await (const { token, logProbability } of generateTokens(model, [5, 6, 7], { maxNewTokens: 20, temperature: 1 }))
+  hash.update(`${token} ${logProbability}`);
 console.log(model.device.simd, hash.digest("hex"));

@@ -1,0 +1,17 @@
+// What a bench is: a question, and a function that measures the answer.
+import type { Report } from "./report.js";
+
+export interface BenchOptions {
+  /** Tiny sizes, one round: shows that the bench runs and its results are right; its figures mean nothing. */
+  readonly smoke: boolean;
+  /** Rounds of each comparison. */
+  readonly rounds: number;
+  /** Where the time goes, kernel by kernel, instead of comparisons. */
+  readonly trace: boolean;
+}
+
+export interface Bench {
+  readonly question: string;
+  /** Throws when a result is wrong; nothing wrong is timed. */
+  run(options: BenchOptions): Promise<Report>;
+}

@@ -1,0 +1,65 @@
+// The machine's own limits, from the C++ program `peak`, and FLOP of our jobs: what figures are shares of.
+import { execFileSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import type { ComputeDType, Job } from "./workload.js";
+
+const root = fileURLToPath(new URL("../", import.meta.url));
+
+/** Builds a C++ bench, where it is missing or old, and returns its path. */
+export function nativeBench(name: string): string {
+  const path = `${root}build/bench_${name}`;
+  execFileSync("npx", ["--no-install", "cmake-js", "build", "--log-level", "error", "--target", `bench_${name}`], {
+    cwd: root,
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  if (!existsSync(path)) throw new Error(`no program ${path} after building bench_${name}`);
+  return path;
+}
+
+export interface Peak {
+  readonly what: string;
+  readonly unit: "GFLOP/s" | "GB/s";
+  readonly median: number;
+  readonly best: number;
+}
+
+let measured: readonly Peak[] | undefined;
+
+/** Measured once per run. */
+export function peaks(rounds = 15): readonly Peak[] {
+  measured ??= execFileSync(nativeBench("peak"), [String(rounds)], { encoding: "utf8" })
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Peak);
+  return measured;
+}
+
+/** The multiply instruction that a SIMD level uses for a dtype. */
+export function instructionOf(simd: string, dtype: ComputeDType): string | undefined {
+  const wide = simd === "avx2" ? "vfmadd ymm, f32" : simd === "generic" ? undefined : "vfmadd zmm, f32";
+  if (dtype === "f32") return wide;
+  return { amx: "tdpbf16ps, bf16", avx512bf16: "vdpbf16ps zmm, bf16" }[simd] ?? wide;
+}
+
+/** GFLOP/s of that instruction on this machine; NaN where there is no such loop. */
+export const peakGflops = (simd: string, dtype: ComputeDType): number =>
+  peaks().find(({ what }) => what === instructionOf(simd, dtype))?.best ?? NaN;
+
+/** GB/s of reading `bytes` over and over, at the nearest size measured. */
+export function readGigabytes(bytes: number): number {
+  const sizes = peaks().flatMap(({ what, best }) => {
+    const megabytes = /^reading (\d+) MB$/.exec(what)?.[1];
+    return megabytes === undefined ? [] : [{ far: Math.abs(Math.log((Number(megabytes) * 2 ** 20) / bytes)), best }];
+  });
+  return sizes.sort((a, b) => a.far - b.far)[0]?.best ?? NaN;
+}
+
+/** FLOP of a training step: 6 per matrix weight and token, and 14·d per pair of positions that attend (recomputation not counted). */
+export function stepFlop({ config, batchSize: B, contextLength: T }: Job): number {
+  const { hiddenSize: d, intermediateSize: f = 0, vocabSize: V, futureTokens: n, trunkLayers = 0 } = config;
+  const layers = trunkLayers + n;
+  const weights = layers * (4 * d * d + 3 * d * f) + n * V * d;
+  const pairs = (B * T * (T + 1)) / 2;
+  return 6 * B * T * weights + 14 * d * layers * pairs;
+}

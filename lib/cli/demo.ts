@@ -1,0 +1,165 @@
+#!/usr/bin/env node
+// npm run demo: a byte model with four heads learns the source code that this project's own dependencies brought along,
+// and is measured on packages it has not seen, beside a count model.
+import { existsSync } from "node:fs";
+import { join, relative } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Command } from "commander";
+import { generate } from "../decode/generate.js";
+import { byteTokenizer } from "../io/tokenizer.js";
+import type { Dataset } from "../io/dataset.js";
+import { LanguageModel } from "../mtp/model.js";
+import { TrigramModel } from "../tasks/ngram.js";
+import type { StepMetrics } from "../train/metrics.js";
+import type { Trainer } from "../train/trainer.js";
+import { addCommonOptions, chosenDevice, type CommonOptions, fastestDtype } from "./common.js";
+import { type DataPlan, readData, type RunData } from "./data.js";
+import { exitCodeOf, tellError } from "./failure.js";
+import { formatBytes, formatCount, formatDuration } from "./format.js";
+import { Output } from "./output.js";
+import { bitsOf, headTable } from "./report.js";
+import { memoryLine, nextLines, runTraining } from "./run.js";
+import { wholeNumber } from "./values.js";
+
+/** Packages with readable sources; no bundles and no minified files, which are copies of others. */
+const packages = [
+  "@eslint-community/regexpp",
+  "@typescript-eslint/eslint-plugin",
+  "@typescript-eslint/scope-manager",
+  "@typescript-eslint/typescript-estree",
+  "@typescript-eslint/utils",
+  "ajv",
+  "eslint",
+  "fast-check",
+  "postcss",
+  "tar",
+  "yargs",
+  "zod",
+];
+const heldOut = ["commander", "magic-string", "semver"];
+
+const modelSize = { hiddenSize: 256, trunkLayers: 5, numAttentionHeads: 4, maxPositions: 256, futureTokens: 4 };
+const defaultSteps = 800;
+const batchSize = 8;
+const learningRate = 2e-3;
+const warmupSteps = 50;
+const prompt = "export function ";
+
+interface DemoOptions extends CommonOptions {
+  readonly steps: number;
+  readonly out?: string;
+}
+
+const root = fileURLToPath(new URL("../../", import.meta.url));
+
+async function demo(options: DemoOptions): Promise<number> {
+  const started = performance.now();
+  const output = new Output(options);
+  const device = chosenDevice(options);
+  const plan = dataPlan();
+  const data = readData(plan);
+  const out = options.out ?? freshFolder(join(root, "runs/demo"));
+  output.line(`Learning the code of ${packages.join(", ")};\nheld out: ${heldOut.join(", ")}.\n`);
+  const dtype = fastestDtype(device);
+  if (dtype === "f32")
+    output.line(`SIMD level ${device.simd} has no fast bf16: this takes longer than the five minutes of AMX.\n`);
+  using model = LanguageModel.create(modelSize, { device, dtype, tokenizer: byteTokenizer(), seed: 1 });
+  const trainer = { steps: options.steps, batchSize, learningRate, warmupSteps, seed: 1 };
+  return await runTraining(output, { out, model, trainer, plan, data }, async (trainer, last) => {
+    showResult(output, data, trainer, last);
+    await showSample(output, model);
+    output.line(
+      `${formatDuration((performance.now() - started) / 1000)} in all; the model is in ${relative(root, out)}\n`,
+    );
+    output.line(nextLines(relative(root, out), prompt));
+  });
+}
+
+function dataPlan(): DataPlan {
+  const patterns = [...packages, ...heldOut].map((name) => `node_modules/${name}/**/*.{ts,mts,js,mjs,cjs}`);
+  const leftOut = [
+    "!**/*.min.*",
+    "!node_modules/*/node_modules/**",
+    "!node_modules/@*/*/node_modules/**",
+    "!**/*.bundle.js",
+  ];
+  return { paths: [...patterns, ...leftOut], from: root, evalFraction: 0, heldOut };
+}
+
+/** The folder itself, or the first of folder-2, folder-3 … that is not there. */
+function freshFolder(folder: string): string {
+  for (let i = 1; ; i++) {
+    const path = i === 1 ? folder : `${folder}-${i}`;
+    if (!existsSync(path)) return path;
+  }
+}
+
+function showResult(output: Output, data: RunData, { evaluation, settings }: Trainer, last: StepMetrics): void {
+  if (!evaluation || !data.eval) return;
+  const seen = countSeen(data.train, settings, last.step);
+  const all = countAll(data.train);
+  const [ofSeen, ofAll] = [seen, all].map((model) => model.score(data.eval?.documents() ?? []).bitsPerByte);
+  const own = bitsOf(evaluation.losses[0] ?? NaN);
+  output.event("done", { ...last, out: settings.out, evaluation, trigramBitsPerByte: { seen: ofSeen, all: ofAll } });
+  output.line(`\nOn packages it has not seen (${formatBytes(evaluation.tokens)} of ${heldOut.join(", ")}):`);
+  output.line(headTable(evaluation));
+  output.line("\nNext byte, bits per byte on the same packages:");
+  output.line(`  head 1                                            ${own.toFixed(3)}`);
+  output.line(
+    `  trigram counts of the ${formatCount(seen.count).padStart(7)} bytes the model saw      ${ofSeen?.toFixed(3)}`,
+  );
+  output.line(`  trigram counts of the whole training set, ${formatCount(all.count).padStart(7)} ${ofAll?.toFixed(3)}`);
+  output.line(verdict(own, ofSeen ?? NaN));
+  output.line(`\n${memoryLine(last)}\n`);
+}
+
+function verdict(own: number, counted: number): string {
+  if (own < counted)
+    return `Head 1 beats the trigram model of the same bytes by ${(counted - own).toFixed(3)} bits per byte.`;
+  return "Head 1 does not beat the trigram model of the same bytes: it needs more steps.";
+}
+
+/** Counts of exactly what head 1 was trained on: the windows of the run's steps, drawn once more. */
+function countSeen(data: Dataset, { shape, seed, accumulate }: Trainer["settings"], steps: number): TrigramModel {
+  const model = new TrigramModel();
+  const batches = data.batches({ ...shape, seed });
+  for (let i = 0; i < steps * accumulate; i++) {
+    const { value: batch } = batches.next();
+    if (!batch) break;
+    const { tokens, limit, firstKey, contextLength: T, lookahead } = batch;
+    for (let r = 0; r < limit.length; r++) {
+      const column = r % T;
+      const at = Math.floor(r / T) * (T + lookahead) + column;
+      if (column + 1 > (limit[r] ?? 0)) continue; // the byte after it is in another document
+      const before = column > (firstKey[r] ?? 0) ? tokens[at - 1] : 0;
+      model.add(before ?? 0, tokens[at] ?? 0, tokens[at + 1] ?? 0);
+    }
+  }
+  return model;
+}
+
+function countAll(data: Dataset): TrigramModel {
+  const model = new TrigramModel();
+  for (const document of data.documents()) model.addDocument(document);
+  return model;
+}
+
+async function showSample(output: Output, model: LanguageModel): Promise<void> {
+  if (output.json || output.quiet) return;
+  output.line("A sample (temperature 0.5):");
+  output.piece(prompt);
+  const maxNewTokens = model.config.maxPositions - prompt.length;
+  for await (const text of generate(model, prompt, { maxNewTokens, temperature: 0.5, seed: 1 })) output.piece(text);
+  output.line("\n");
+}
+
+const command = new Command("npm run demo --")
+  .description("Trains a small model on the code in node_modules, measures it and lets it write.")
+  .option("--steps <count>", "optimizer steps", wholeNumber(1), defaultSteps)
+  .option("--out <dir>", "the run's folder (default: runs/demo, or the next free number)");
+try {
+  process.exitCode = await demo(addCommonOptions(command).parse().opts<DemoOptions>());
+} catch (error) {
+  tellError("demo", error, process.argv.includes("--json"));
+  process.exitCode = exitCodeOf(error);
+}
