@@ -5,7 +5,7 @@ import { median, quantile } from "./report.js";
 export interface Variant {
   readonly name: string;
   /** Runs once and resolves to the ms it took. */
-  run(): Promise<number>;
+  readonly run: () => Promise<number>;
 }
 
 export interface Timing {

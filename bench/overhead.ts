@@ -54,11 +54,11 @@ async function callOverhead(smoke: boolean): Promise<Figure[]> {
   const inARow = 256;
   const device = openDevice();
   const [x, weight, y] = [zeros([1, 16], { device }), zeros([16, 16], { device }), zeros([1, 16], { device })];
-  const { fill, rmsNorm, linear } = native();
+  const kernels = native();
   const calls: Record<string, () => void> = {
-    "fill, 1 tensor": () => fill(y.handle, 1),
-    "rmsNorm, 3 tensors": () => rmsNorm(x.handle, x.handle, y.handle, 1e-5),
-    "linear, 5 tensors": () => linear(x.handle, weight.handle, 0, x.handle, y.handle),
+    "fill, 1 tensor": () => kernels.fill(y.handle, 1),
+    "rmsNorm, 3 tensors": () => kernels.rmsNorm(x.handle, x.handle, y.handle, 1e-5),
+    "linear, 5 tensors": () => kernels.linear(x.handle, weight.handle, 0, x.handle, y.handle),
   };
   const bench = new Tinybench({ time: smoke ? 1 : 300, warmupTime: smoke ? 1 : 100 });
   for (const [name, call] of Object.entries(calls)) {

@@ -1,6 +1,6 @@
 // foretoken doctor: what this machine offers, whether the kernels are right on it, and what to do about what is missing.
 import { freemem, totalmem } from "node:os";
-import { Command } from "commander";
+import type { Command } from "commander";
 import { openDevice } from "../device.js";
 import { native } from "../native.js";
 import { addCommonOptions, chosenDevice, type CommonOptions, fastestDtype } from "./common.js";

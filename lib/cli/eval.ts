@@ -1,5 +1,5 @@
 // foretoken eval: what each head of a model is worth on a text.
-import { Command } from "commander";
+import type { Command } from "commander";
 import { ForetokenError } from "../errors.js";
 import type { Dataset } from "../io/dataset.js";
 import { evaluate } from "../train/evaluate.js";

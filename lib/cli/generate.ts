@@ -1,6 +1,6 @@
 // foretoken generate: text from a model, as it is drawn.
 import { readFileSync } from "node:fs";
-import { Command } from "commander";
+import type { Command } from "commander";
 import { generate } from "../decode/generate.js";
 import { ForetokenError } from "../errors.js";
 import { reason } from "../io/files.js";

@@ -36,7 +36,8 @@ const defaultContext = 256;
 
 /** Throws BAD_OPTION, BAD_CONFIG, BAD_CHECKPOINT, SAVE_FAILED before anything is read or allocated. */
 export async function planTraining(options: TrainCommandOptions): Promise<TrainPlan> {
-  if (options.out === undefined) throw badOption("--out", "a folder for the run", "none", "For example --out runs/first.");
+  if (options.out === undefined)
+    throw badOption("--out", "a folder for the run", "none", "For example --out runs/first.");
   const out = resolve(options.out);
   await checkWritable(out);
   const file = options.config === undefined ? { model: {}, trainer: {} } : readConfig(options.config);
@@ -175,4 +176,4 @@ function withoutUndefined(settings: Settings): Settings {
 
 // The library checks every field of both at its own door and names what is wrong.
 const asModelOptions = (settings: Settings): ModelOptions => settings as unknown as ModelOptions;
-const asTrainerOptions = (settings: Settings): Omit<TrainerOptions, "data"> => settings as Omit<TrainerOptions, "data">;
+const asTrainerOptions = (settings: Settings): Omit<TrainerOptions, "data"> => settings;

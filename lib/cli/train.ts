@@ -1,6 +1,6 @@
 // foretoken train: a model from text.
 import { relative } from "node:path";
-import { Command } from "commander";
+import type { Command } from "commander";
 import { byteTokenizer } from "../io/tokenizer.js";
 import { LanguageModel } from "../mtp/model.js";
 import type { StepMetrics } from "../train/metrics.js";

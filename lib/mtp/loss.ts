@@ -52,7 +52,7 @@ export function multiTokenCrossEntropy(
   options: MultiTokenCrossEntropyOptions = {},
 ): MultiTokenLoss {
   const { trunkOutput, heads } = "heads" in input ? input : { trunkOutput: undefined, heads: input };
-  const like = trunkOutput ?? (heads[0] as Tensor | undefined);
+  const like = trunkOutput ?? heads[0];
   if (!like)
     throw new ForetokenError("BAD_ARGUMENT", {
       op: "multi_token_cross_entropy",
@@ -106,14 +106,14 @@ export function multiTokenCrossEntropy(
       ? [
           trunkGradient(
             trunkOutput,
-            (heads as TrunkAndHeads["heads"]).map((forward, i) => ({
+            heads.map((forward, i) => ({
               forward,
               finish: (output) => output,
               loss: lossOf(i),
             })),
           ),
         ]
-      : (heads as readonly Tensor[]).map((hidden, i) => detach(lossOf(i)(hidden)));
+      : heads.map((hidden, i) => detach(lossOf(i)(hidden)));
     multiTokenMetrics(outputs.loss, outputs.argmax, { tokens, limit: options.limit }, outputs.sums, false);
     return { ...outputs, gradients };
   });

@@ -2,7 +2,6 @@
 // neither computes nor allocates.
 #pragma once
 #include <memory>
-#include <optional>
 #include <unordered_map>
 #include <vector>
 

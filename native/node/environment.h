@@ -2,10 +2,9 @@
 #pragma once
 #include <node_api.h>
 
-#include <deque>
+#include <atomic>
 #include <map>
 #include <memory>
-#include <optional>
 #include <set>
 #include <string>
 #include <utility>

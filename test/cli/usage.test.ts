@@ -22,7 +22,11 @@ describe.each<[string, string[], RegExp]>([
     ["train", "--future-token", "4"],
     /^foretoken train: unknown option '--future-token'\n\(Did you mean --future-tokens\?\)\n$/,
   ],
-  ["a missing option", ["train"], /^foretoken train: \[train\] --out: expected a folder for the run, got none\. For example --out runs\/first\.\n$/],
+  [
+    "a missing option",
+    ["train"],
+    /^foretoken train: \[train\] --out: expected a folder for the run, got none\. For example --out runs\/first\.\n$/,
+  ],
   ["a missing argument", ["eval"], /^foretoken eval: missing required argument 'dir'\n$/],
   [
     "a number that is none",

@@ -48,7 +48,7 @@ describe("settings that are refused", () => {
     ["no heads at all", { futureTokens: 0 }, /futureTokens: expected a number > 0, got 0/],
   ];
   it.each(cases)("%s", (_name, change, message) => {
-    const error = codeOf(() => resolveConfig({ ...config, ...change } as ModelOptions));
+    const error = codeOf(() => resolveConfig({ ...config, ...change }));
     expect(error.code).toBe("BAD_CONFIG");
     expect(error.message).toMatch(message);
   });
