@@ -76,9 +76,10 @@ class Problem implements Disposable {
 
   constructor({ T, d, V }: Shape, dtype: ComputeDType) {
     const device = openDevice();
-    const rounded = (x: Tensor): Tensor => detach(scope(() => (dtype === "f32" ? x : cast(x, dtype))));
-    this.hidden = rounded(randn([T, d], { device, seed: 1 }));
-    this.weight = rounded(randn([V, d], { device, seed: 2, std: 1 / Math.sqrt(d) }));
+    const rounded = (make: () => Tensor): Tensor =>
+      detach(scope(() => (dtype === "f32" ? make() : cast(make(), dtype))));
+    this.hidden = rounded(() => randn([T, d], { device, seed: 1 }));
+    this.weight = rounded(() => randn([V, d], { device, seed: 2, std: 1 / Math.sqrt(d) }));
     this.targets = Int32Array.from({ length: T }, (_, t) => (t * 7919 + 13) % V);
     this.dweight = detach(empty([V, d], { dtype: "f32", device }));
     this.rows = {

@@ -9,10 +9,8 @@ const root = fileURLToPath(new URL("../", import.meta.url));
 /** Builds a C++ bench, where it is missing or old, and returns its path. */
 export function nativeBench(name: string): string {
   const path = `${root}build/bench_${name}`;
-  execFileSync("npx", ["--no-install", "cmake-js", "build", "--log-level", "error", "--target", `bench_${name}`], {
-    cwd: root,
-    stdio: ["ignore", "ignore", "inherit"],
-  });
+  const build = ["build", "--log-level", "error", "--target", `bench_${name}`];
+  execFileSync(`${root}node_modules/.bin/cmake-js`, build, { cwd: root, stdio: "pipe" });
   if (!existsSync(path)) throw new Error(`no program ${path} after building bench_${name}`);
   return path;
 }

@@ -75,7 +75,11 @@ export function circumstances(): Circumstances {
 /** The commit that is checked out, with a + when files differ from it. */
 function commit(): string {
   const git = (...args: string[]): string =>
-    execFileSync("git", args, { cwd: fileURLToPath(new URL(".", import.meta.url)), encoding: "utf8" }).trim();
+    execFileSync("git", args, {
+      cwd: fileURLToPath(new URL(".", import.meta.url)),
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "ignore"],
+    }).trim();
   try {
     return git("rev-parse", "--short", "HEAD") + (git("status", "--porcelain", "--", "../lib", "../native") ? "+" : "");
   } catch {

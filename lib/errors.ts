@@ -1,5 +1,8 @@
 // Every error that foretoken throws: a stable code, and a message that says op, argument, wanted, got and the remedy.
-import { closest } from "fastest-levenshtein";
+import type * as Levenshtein from "fastest-levenshtein";
+import { lazyPackage } from "./lazy.js";
+
+const levenshtein = lazyPackage<typeof Levenshtein>("fastest-levenshtein");
 
 export type ErrorCode =
   | "ABORTED"
@@ -97,7 +100,7 @@ export function dtypeMismatch(op: string, argument: string, wanted: readonly str
 export function nearestName(name: string, known: readonly string[]): string | undefined {
   if (known.length === 0) return undefined;
   const lower = new Map(known.map((candidate) => [candidate.toLowerCase(), candidate]));
-  const nearest = closest(name.toLowerCase(), [...lower.keys()]);
+  const nearest = levenshtein().closest(name.toLowerCase(), [...lower.keys()]);
   const shared = [...name.toLowerCase()].filter((letter) => nearest.includes(letter)).length;
   return shared * 2 >= Math.max(name.length, nearest.length) ? lower.get(nearest) : undefined;
 }

@@ -39,9 +39,9 @@ const packages = [
 const heldOut = ["commander", "magic-string", "semver"];
 
 const modelSize = { hiddenSize: 256, trunkLayers: 5, numAttentionHeads: 4, maxPositions: 256, futureTokens: 4 };
-const defaultSteps = 800;
+const defaultSteps = 1000;
 const batchSize = 8;
-const learningRate = 2e-3;
+const learningRate = 3e-3;
 const warmupSteps = 50;
 const prompt = "export function ";
 

@@ -85,7 +85,7 @@ function adviceFor(levels: readonly string[], chosen: string, results: readonly 
     );
   } else if (fastestDtype(openDevice("cpu", { simd: chosen })) === "f32") {
     advice.push(
-      "This level has no fast bf16 products: f32 is what `train` computes in here. AMX or AVX-512-BF16 would be about twice as fast.",
+      "This level has no fast bf16 products: f32 is what `train` computes in here. AMX, or AVX-512-BF16 on AMD, would be two to three times as fast.",
     );
   }
   if (tooOld()) advice.push(`Node ${process.versions.node} is too old: install ${oldestNode.join(".")} or newer.`);

@@ -12,7 +12,7 @@ export interface Progress {
 
 /** Lines over a whole run where no bar can be drawn. */
 const linesPerRun = 40;
-const barWidth = 14;
+const barWidth = 8;
 
 export function trainingProgress(output: Output, steps: number): Progress {
   const time = new TimeLeft(steps);
@@ -64,6 +64,7 @@ function barProgress(output: Output, steps: number, time: TimeLeft): Progress {
     if (started) bar.stop();
     started = false;
   };
+  process.once("exit", stop); // or a second Ctrl-C would leave the terminal without a cursor
   return {
     onStep(metrics) {
       time.tick(metrics);
@@ -83,7 +84,7 @@ function barProgress(output: Output, steps: number, time: TimeLeft): Progress {
 function describe(metrics: StepMetrics, time: TimeLeft): string {
   const losses = metrics.losses.map((loss) => loss.toFixed(2)).join(" ");
   const parts = [`loss ${losses}`, `${formatCount(metrics.tokensPerSecond)} tok/s`, formatBytes(metrics.peakBytes)];
-  return [...parts, `${time.left} left`].join("  ");
+  return [...parts, time.left].join("  ");
 }
 
 function evalLine({ step, losses }: EvalMetrics): string {
@@ -106,6 +107,7 @@ class TimeLeft {
   }
 
   get left(): string {
-    return formatDuration(((this.steps - this.step) * this.perStep) / 1000);
+    if (this.step === this.steps) return "finishing …";
+    return `${formatDuration(((this.steps - this.step) * this.perStep) / 1000)} left`;
   }
 }

@@ -1,6 +1,6 @@
 // How text is drawn, and what is refused.
-import { z } from "zod";
-import { ForetokenError, nearestName } from "../errors.js";
+import type { z } from "zod";
+import { lazySchema, parseOptions } from "../validation.js";
 
 export interface GenerateOptions {
   /** Default 200. */
@@ -20,31 +20,22 @@ export interface GenerateOptions {
   promptChunk?: number | undefined;
 }
 
-const schema = z.strictObject({
-  maxNewTokens: z.int().nonnegative().default(200),
-  temperature: z.number().nonnegative().default(0),
-  topK: z.int().nonnegative().default(0),
-  topP: z.number().positive().max(1).default(1),
-  seed: z.int().default(0),
-  stop: z.union([z.string().min(1), z.array(z.string().min(1))]).default([]),
-  signal: z.instanceof(AbortSignal).optional(),
-  promptChunk: z.int().positive().default(64),
-});
+const schema = lazySchema((z) =>
+  z.strictObject({
+    maxNewTokens: z.int().nonnegative().default(200),
+    temperature: z.number().nonnegative().default(0),
+    topK: z.int().nonnegative().default(0),
+    topP: z.number().positive().max(1).default(1),
+    seed: z.int().default(0),
+    stop: z.union([z.string().min(1), z.array(z.string().min(1))]).default([]),
+    signal: z.instanceof(AbortSignal).optional(),
+    promptChunk: z.int().positive().default(64),
+  }),
+);
 
-export type GenerateSettings = z.output<typeof schema>;
+export type GenerateSettings = z.output<ReturnType<typeof schema>>;
 
 /** Fills in defaults. Throws BAD_OPTION naming the option and what was given. */
 export function resolveGenerateOptions(options: GenerateOptions): GenerateSettings {
-  const parsed = schema.safeParse(options);
-  if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0];
-  const unknown = issue?.code === "unrecognized_keys" ? issue.keys[0] : undefined;
-  const argument = unknown ?? issue?.path.map(String).join(".") ?? "options";
-  const nearest = unknown === undefined ? undefined : nearestName(unknown, Object.keys(schema.shape));
-  throw new ForetokenError("BAD_OPTION", issue?.message ?? "not valid", {
-    op: "generate",
-    argument,
-    got: unknown === undefined ? JSON.stringify((options as Record<string, unknown>)[argument]) : undefined,
-    remedy: nearest && `Did you mean "${nearest}"?`,
-  });
+  return parseOptions(schema(), options, "BAD_OPTION", "generate");
 }

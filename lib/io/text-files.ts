@@ -3,9 +3,12 @@
 import { createHash } from "node:crypto";
 import { readFileSync, realpathSync, statSync } from "node:fs";
 import { dirname, relative, resolve, sep } from "node:path";
-import { escapePath, globSync, isDynamicPattern } from "tinyglobby";
+import type * as Globs from "tinyglobby";
 import { ForetokenError } from "../errors.js";
+import { lazyPackage } from "../lazy.js";
 import { reason } from "./files.js";
+
+const globs = lazyPackage<typeof Globs>("tinyglobby");
 
 export interface LoadedFile {
   /** Path below the deepest folder that holds all files, with forward slashes. */
@@ -92,10 +95,12 @@ function findFiles(paths: readonly string[]): FoundFile[] {
 function matchesOf(path: string, ignore: readonly string[]): FoundFile[] {
   const kind = readable(path, (file) => statSync(file, { throwIfNoEntry: false }));
   if (kind?.isFile()) return [{ path: resolve(path), named: true }];
-  const pattern = kind?.isDirectory() ? `${escapePath(path.replace(/\/+$/, "") || "/")}/**` : path;
-  if (!kind && !isDynamicPattern(path)) return [];
+  const pattern = kind?.isDirectory() ? `${globs().escapePath(path.replace(/\/+$/, "") || "/")}/**` : path;
+  if (!kind && !globs().isDynamicPattern(path)) return [];
   const options = { absolute: true, expandDirectories: false, ignore: [...ignore] };
-  return globSync(pattern, options).map((match) => ({ path: resolve(match), named: false }));
+  return globs()
+    .globSync(pattern, options)
+    .map((match) => ({ path: resolve(match), named: false }));
 }
 
 function readable<Value>(path: string, action: (path: string) => Value): Value {

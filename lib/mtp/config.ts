@@ -1,32 +1,34 @@
 // A model's settings: their defaults, what is refused, and sizes at equal parameters.
-import { z } from "zod";
-import { ForetokenError, nearestName } from "../errors.js";
+import type { z } from "zod";
+import { ForetokenError } from "../errors.js";
+import { lazySchema, parseOptions } from "../validation.js";
 
-const count = z.int().positive();
-
-const schema = z.strictObject({
-  vocabSize: count,
-  hiddenSize: count,
-  trunk: z.enum(["transformer", "rnn"]).default("transformer"),
-  trunkLayers: z.int().nonnegative().optional(),
-  numAttentionHeads: count.optional(),
-  numKeyValueHeads: count.optional(),
-  intermediateSize: count.optional(),
-  maxPositions: count.default(2048),
-  ropeTheta: z.number().positive().default(10000),
-  rmsNormEps: z.number().positive().default(1e-5),
-  initializerRange: z.number().positive().default(0.02),
-  futureTokens: count.default(4),
-  headFamily: z.enum(["parallel", "causal", "anticausal", "linear", "none"]).optional(),
-  unembedding: z.enum(["shared", "replicated"]).optional(),
-  unembeddingBias: z.boolean().default(false),
-  finalNorm: z.boolean().optional(),
-  embeddingSize: count.optional(),
-  tieWordEmbeddings: z.boolean().default(false),
+const schema = lazySchema((z) => {
+  const count = z.int().positive();
+  return z.strictObject({
+    vocabSize: count,
+    hiddenSize: count,
+    trunk: z.enum(["transformer", "rnn"]).default("transformer"),
+    trunkLayers: z.int().nonnegative().optional(),
+    numAttentionHeads: count.optional(),
+    numKeyValueHeads: count.optional(),
+    intermediateSize: count.optional(),
+    maxPositions: count.default(2048),
+    ropeTheta: z.number().positive().default(10000),
+    rmsNormEps: z.number().positive().default(1e-5),
+    initializerRange: z.number().positive().default(0.02),
+    futureTokens: count.default(4),
+    headFamily: z.enum(["parallel", "causal", "anticausal", "linear", "none"]).optional(),
+    unembedding: z.enum(["shared", "replicated"]).optional(),
+    unembeddingBias: z.boolean().default(false),
+    finalNorm: z.boolean().optional(),
+    embeddingSize: count.optional(),
+    tieWordEmbeddings: z.boolean().default(false),
+  });
 });
 
 /** What a person writes; every field but hiddenSize has a default (vocabSize: the tokenizer's). */
-export type ModelOptions = Omit<z.input<typeof schema>, "vocabSize"> & { vocabSize?: number | undefined };
+export type ModelOptions = Omit<z.input<ReturnType<typeof schema>>, "vocabSize"> & { vocabSize?: number | undefined };
 
 export type HeadFamily = "parallel" | "causal" | "anticausal" | "linear" | "none";
 
@@ -60,9 +62,7 @@ function refuse(argument: string, wanted: string, got: string, remedy?: string):
 
 /** Fills in defaults. Throws BAD_CONFIG naming the setting, what is wanted and what was given. */
 export function resolveConfig(options: ModelOptions): ModelConfig {
-  const parsed = schema.safeParse(options);
-  if (!parsed.success) refuseIssue(parsed.error.issues[0], options);
-  const o = parsed.data;
+  const o = parseOptions(schema(), options, "BAD_CONFIG", "model");
   const rnn = o.trunk === "rnn";
   const headFamily = o.headFamily ?? (rnn ? "none" : "parallel");
   const numAttentionHeads = o.numAttentionHeads ?? defaultHeads(o.hiddenSize);
@@ -83,24 +83,6 @@ export function resolveConfig(options: ModelOptions): ModelConfig {
 
 /** Attention heads of width 64 where that divides, else one. */
 const defaultHeads = (hiddenSize: number): number => (hiddenSize % 64 === 0 ? hiddenSize / 64 : 1);
-
-function refuseIssue(issue: z.core.$ZodIssue | undefined, options: ModelOptions): never {
-  if (issue?.code === "unrecognized_keys") {
-    const name = issue.keys[0] ?? "";
-    const nearest = nearestName(name, Object.keys(schema.shape));
-    refuse(name, "a known setting", "an unknown one", nearest && `Did you mean "${nearest}"?`);
-  }
-  const name = String(issue?.path[0] ?? "config");
-  const given: unknown = (options as Record<string, unknown>)[name];
-  refuse(name, wantedOf(issue), given === undefined ? "nothing" : JSON.stringify(given));
-}
-
-function wantedOf(issue: z.core.$ZodIssue | undefined): string {
-  if (issue?.code === "invalid_value") return `one of ${issue.values.map(String).join(", ")}`;
-  if (issue?.code === "invalid_type") return issue.expected === "int" ? "a whole number" : `a ${issue.expected}`;
-  if (issue?.code === "too_small") return `a number ${issue.inclusive ? "≥" : ">"} ${issue.minimum}`;
-  return issue?.message ?? "a valid value";
-}
 
 function checkTogether(c: ModelConfig, embeddingGiven: boolean): void {
   const layers = c.headFamily === "parallel" || c.headFamily === "causal" || c.headFamily === "anticausal";

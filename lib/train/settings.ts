@@ -1,6 +1,6 @@
 // The trainer's options: their defaults and what is refused.
-import { z } from "zod";
-import { ForetokenError, nearestName } from "../errors.js";
+import { ForetokenError } from "../errors.js";
+import { lazySchema, parseOptions } from "../validation.js";
 import type { Dataset } from "../io/dataset.js";
 import type { HeadWeights } from "../mtp/head-weights.js";
 import type { LanguageModel } from "../mtp/model.js";
@@ -58,45 +58,46 @@ export interface TrainerOptions {
   onEval?: ((metrics: EvalMetrics) => void) | undefined;
 }
 
-const count = z.int().positive();
-const rate = z.number().nonnegative();
-const anything = z.custom<unknown>(() => true);
-
-const schema = z.strictObject({
-  data: z.custom((value) => isDataset(value), "a dataset, as from textDataset"),
-  evalData: z.custom((value) => value === undefined || isDataset(value), "a dataset, as from textDataset").optional(),
-  evalBatches: count.optional(),
-  steps: count.optional(),
-  epochs: z.number().positive().optional(),
-  batchSize: count.default(8),
-  contextLength: count.optional(),
-  accumulate: count.default(1),
-  learningRate: z.number().positive().default(1e-3),
-  schedule: z
-    .union(
-      [
-        z.enum(["cosine", "linear", "constant"]),
-        z.custom<(step: number) => number>((value) => typeof value === "function"),
-      ],
-      "cosine, linear, constant or a function",
-    )
-    .default("cosine"),
-  warmupSteps: z.int().nonnegative().optional(),
-  weightDecay: rate.default(0.1),
-  betas: z.tuple([rate.lt(1), rate.lt(1)]).default([0.9, 0.95]),
-  clipNorm: rate.default(1),
-  headWeights: anything.optional(),
-  evalEvery: count.optional(),
-  saveEvery: count.optional(),
-  keep: count.default(2),
-  out: z.string().min(1).optional(),
-  resume: z.boolean().default(false),
-  allowChangedData: z.boolean().default(false),
-  seed: z.int().default(0),
-  signal: z.instanceof(AbortSignal).optional(),
-  memoryBudget: z.number().positive().optional(),
-  onStep: anything.optional(),
-  onEval: anything.optional(),
+const schema = lazySchema((z) => {
+  const count = z.int().positive();
+  const rate = z.number().nonnegative();
+  const anything = z.custom<unknown>(() => true);
+  return z.strictObject({
+    data: z.custom((value) => isDataset(value), "a dataset, as from textDataset"),
+    evalData: z.custom((value) => value === undefined || isDataset(value), "a dataset, as from textDataset").optional(),
+    evalBatches: count.optional(),
+    steps: count.optional(),
+    epochs: z.number().positive().optional(),
+    batchSize: count.default(8),
+    contextLength: count.optional(),
+    accumulate: count.default(1),
+    learningRate: z.number().positive().default(1e-3),
+    schedule: z
+      .union(
+        [
+          z.enum(["cosine", "linear", "constant"]),
+          z.custom<(step: number) => number>((value) => typeof value === "function"),
+        ],
+        "cosine, linear, constant or a function",
+      )
+      .default("cosine"),
+    warmupSteps: z.int().nonnegative().optional(),
+    weightDecay: rate.default(0.1),
+    betas: z.tuple([rate.lt(1), rate.lt(1)]).default([0.9, 0.95]),
+    clipNorm: rate.default(1),
+    headWeights: anything.optional(),
+    evalEvery: count.optional(),
+    saveEvery: count.optional(),
+    keep: count.default(2),
+    out: z.string().min(1).optional(),
+    resume: z.boolean().default(false),
+    allowChangedData: z.boolean().default(false),
+    seed: z.int().default(0),
+    signal: z.instanceof(AbortSignal).optional(),
+    memoryBudget: z.number().positive().optional(),
+    onStep: anything.optional(),
+    onEval: anything.optional(),
+  });
 });
 
 const isDataset = (value: unknown): boolean =>
@@ -107,9 +108,7 @@ export type TrainerSettings = ReturnType<typeof resolveTrainerOptions>;
 
 /** Fills in defaults. Throws BAD_OPTION naming the option, what is wanted and what was given. */
 export function resolveTrainerOptions(model: LanguageModel, options: TrainerOptions) {
-  const parsed = schema.safeParse(options);
-  if (!parsed.success) refuseIssue(parsed.error.issues[0], options);
-  const o = parsed.data;
+  const o = parseOptions(schema(), options, "BAD_OPTION", "train");
   if (o.steps !== undefined && o.epochs !== undefined) refuse("epochs", "either steps or epochs", "both");
   if (o.resume && o.out === undefined) refuse("resume", "an `out` folder to go on from", "none");
   const contextLength = o.contextLength ?? model.config.maxPositions;
@@ -136,26 +135,4 @@ export function resolveTrainerOptions(model: LanguageModel, options: TrainerOpti
 
 function refuse(argument: string, wanted: string, got: string, remedy?: string): never {
   throw new ForetokenError("BAD_OPTION", { op: "train", argument, wanted, got, remedy });
-}
-
-function refuseIssue(issue: z.core.$ZodIssue | undefined, options: TrainerOptions): never {
-  if (issue?.code === "unrecognized_keys") {
-    const name = issue.keys[0] ?? "";
-    const nearest = nearestName(name, Object.keys(schema.shape));
-    refuse(name, "a known option", "an unknown one", nearest && `Did you mean "${nearest}"?`);
-  }
-  const name = issue?.path.map(String).join(".") ?? "options";
-  const given: unknown = (options as unknown as Record<string, unknown>)[String(issue?.path[0] ?? "")];
-  refuse(
-    name,
-    wantedOf(issue),
-    typeof given === "object" || typeof given === "function" ? typeof given : (JSON.stringify(given) ?? "nothing"),
-  );
-}
-
-function wantedOf(issue: z.core.$ZodIssue | undefined): string {
-  if (issue?.code === "invalid_value") return `one of ${issue.values.map(String).join(", ")}`;
-  if (issue?.code === "invalid_type") return issue.expected === "int" ? "a whole number" : `a ${issue.expected}`;
-  if (issue?.code === "too_small") return `a number ${issue.inclusive ? "≥" : ">"} ${issue.minimum}`;
-  return issue?.message ?? "a valid value";
 }

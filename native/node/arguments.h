@@ -23,7 +23,8 @@ static inline std::string bare(const char* argument) {
   return name;
 }
 
-// Reads the arguments of one call from left to right. A `read` that returns false has set `failure`.
+// Reads the arguments of one call from left to right. What is common to all kernels is kept out of line: one copy of it
+// rather than one per argument of every kernel. A `read` that returns false has set `failure`.
 class ArgumentReader {
  public:
   ArgumentReader(Environment& environment, const KernelNames& names) : environment_(environment), names_(names) {}
@@ -48,13 +49,13 @@ class ArgumentReader {
   bool convert(napi_value value, Out& view) { return convert_view(value, view, is_optional(argument())); }
   bool convert(napi_value value, InOut& view) { return convert_view(value, view, is_optional(argument())); }
 
-  bool convert(napi_value value, double& number) {
+  [[gnu::noinline]] bool convert(napi_value value, double& number) {
     return napi_get_value_double(env(), value, &number) == napi_ok || refuse("a number");
   }
-  bool convert(napi_value value, int64_t& number) {
+  [[gnu::noinline]] bool convert(napi_value value, int64_t& number) {
     return napi_get_value_int64(env(), value, &number) == napi_ok || refuse("a number");
   }
-  bool convert(napi_value value, bool& flag) {
+  [[gnu::noinline]] bool convert(napi_value value, bool& flag) {
     return napi_get_value_bool(env(), value, &flag) == napi_ok || refuse("true or false");
   }
 
@@ -96,7 +97,7 @@ class ArgumentReader {
     return true;
   }
 
-  bool convert_view(napi_value value, View& view, bool optional) {
+  [[gnu::noinline]] bool convert_view(napi_value value, View& view, bool optional) {
     double handle = 0;
     if (napi_get_value_double(env(), value, &handle) != napi_ok && !is_nothing(value)) return refuse("a tensor");
     if (handle == 0) {
@@ -133,7 +134,7 @@ class ArgumentReader {
     return type == napi_undefined || type == napi_null;
   }
 
-  bool fail(const char* code, const char* text) {
+  [[gnu::noinline]] bool fail(const char* code, const char* text) {
     failure.code = code;
     failure.op = names_.name;
     failure.argument = bare(argument());

@@ -1,6 +1,7 @@
 // The binding of every kernel: one template over the contract's list of slots.
 #include "kernels.h"
 
+#include <optional>
 #include <tuple>
 
 #include "arguments.h"
@@ -24,6 +25,46 @@ struct Export {
   Environment* environment;
   const KernelNames* names;
 };
+
+// ---- what all kernels share ----------------------------------------------------------------------------------------
+
+// nullptr sets the failure.
+[[gnu::noinline]] static Device* device_of(Environment& environment, const KernelNames& names, ArgumentReader& reader) {
+  if (reader.has_device()) return environment.device(reader.device());
+  reader.failure = {.code = "BAD_ARGUMENT", .op = names.name, .text = "no tensor was given"};
+  return nullptr;
+}
+
+[[gnu::noinline]] static void no_kernel(const KernelNames& names, const Device& device, ArgumentReader& reader) {
+  const Backend& backend = device.backend();
+  reader.failure = {.code = "NO_KERNEL",
+                    .op = names.name,
+                    .text = std::string("the device ") + backend.name + " (" + backend.level + ") has no such kernel" +
+                            (reader.has_f64() ? " for f64" : "")};
+}
+
+// Nothing for 0 bytes; a failure is set when there is no memory.
+[[gnu::noinline]] static std::optional<Allocator::Block> allocate_workspace(const KernelNames& names, Device& device,
+                                                                            size_t bytes, Failure& failure,
+                                                                            Call& call) {
+  std::optional<Allocator::Block> workspace;
+  if (bytes) workspace = device.allocator().allocate(static_cast<int64_t>(bytes), Tag::workspace, failure);
+  if (failure) failure.op = names.name;
+  call = {.parallel = device.parallel(),
+          .stream = nullptr,
+          .workspace = workspace ? workspace->data : nullptr,
+          .workspace_bytes = bytes};
+  return workspace;
+}
+
+// The workspace is free for what is enqueued after this call.
+[[gnu::noinline]] static void finish(Device& device, const std::optional<Allocator::Block>& workspace,
+                                     Failure& failure) {
+  if (workspace) device.allocator().free(*workspace);
+  if (device.synchronous() && device.stream()) failure = device.stream()->take_failure();
+}
+
+// ---- one kernel ----------------------------------------------------------------------------------------------------
 
 template <auto Member>
 struct Binding;
@@ -54,42 +95,21 @@ struct Binding<Member> {
 
   static void enqueue(Environment& environment, const KernelNames& names, ArgumentReader& reader,
                       KernelCall<Args...>& call) {
-    Failure& failure = reader.failure;
-    Device* device = reader.has_device() ? environment.device(reader.device()) : nullptr;
-    if (!device) {
-      failure = {.code = "BAD_ARGUMENT", .op = names.name, .text = "no tensor was given"};
-      return;
-    }
-    const Backend& backend = device->backend();
-    const Kernels* kernels = reader.has_f64() ? backend.oracle : backend.kernels;
-    if (!kernels || !(kernels->*Member).run) {
-      failure = {.code = "NO_KERNEL",
-                 .op = names.name,
-                 .text = std::string("the device ") + backend.name + " (" + backend.level + ") has no such kernel" +
-                         (reader.has_f64() ? " for f64" : "")};
-      return;
-    }
+    Device* device = device_of(environment, names, reader);
+    if (!device) return;
+    const Kernels* kernels = reader.has_f64() ? device->backend().oracle : device->backend().kernels;
+    if (!kernels || !(kernels->*Member).run) return no_kernel(names, *device, reader);
     const Slot<Args...>& slot = kernels->*Member;
     size_t bytes = 0;
     if (slot.workspace)
       bytes =
           std::apply([&](const Args&... given) { return slot.workspace(device->machine(), given...); }, call.arguments);
-    std::optional<Allocator::Block> workspace;
-    if (bytes) {
-      workspace = device->allocator().allocate(static_cast<int64_t>(bytes), Tag::workspace, failure);
-      failure.op = names.name;
-      if (!workspace) return;
-    }
+    const auto workspace = allocate_workspace(names, *device, bytes, reader.failure, call.call);
+    if (reader.failure) return;
     call.kernel = slot.run;
-    call.call = {.parallel = device->parallel(),
-                 .stream = nullptr,
-                 .workspace = workspace ? workspace->data : nullptr,
-                 .workspace_bytes = bytes};
     call.lists = std::move(reader.lists());
     device->enqueue(std::move(call));
-    // Free for what is enqueued after this call.
-    if (workspace) device->allocator().free(*workspace);
-    if (device->synchronous() && device->stream()) failure = device->stream()->take_failure();
+    finish(*device, workspace, reader.failure);
   }
 };
 
