@@ -2,10 +2,11 @@
 // npm run demo: a byte model with four heads learns the source code that this project's own dependencies brought along,
 // and is measured on packages it has not seen, beside a count model.
 import { existsSync } from "node:fs";
-import { join, relative } from "node:path";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { generate } from "../decode/generate.js";
+import { ForetokenError } from "../errors.js";
 import { byteTokenizer } from "../io/tokenizer.js";
 import type { Dataset } from "../io/dataset.js";
 import { LanguageModel } from "../mtp/model.js";
@@ -18,7 +19,7 @@ import { exitCodeOf, tellError } from "./failure.js";
 import { formatBytes, formatCount, formatDuration } from "./format.js";
 import { Output } from "./output.js";
 import { bitsOf, headTable } from "./report.js";
-import { memoryLine, nextLines, runTraining } from "./run.js";
+import { memoryLine, nextLines, runTraining, shortest } from "./run.js";
 import { wholeNumber } from "./values.js";
 
 /** Packages with readable sources; no bundles and no minified files, which are copies of others. */
@@ -41,7 +42,7 @@ const heldOut = ["commander", "magic-string", "semver"];
 const modelSize = { hiddenSize: 256, trunkLayers: 5, numAttentionHeads: 4, maxPositions: 256, futureTokens: 4 };
 const defaultSteps = 1000;
 const batchSize = 8;
-const learningRate = 3e-3;
+const learningRate = 1.5e-3;
 const warmupSteps = 50;
 const prompt = "export function ";
 
@@ -54,11 +55,12 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 
 async function demo(options: DemoOptions): Promise<number> {
   const started = performance.now();
+  const from = process.cwd();
   const output = new Output(options);
   const device = chosenDevice(options);
+  const out = options.out === undefined ? freshFolder(join(root, "runs/demo")) : resolve(options.out);
   const plan = dataPlan();
   const data = readData(plan);
-  const out = options.out ?? freshFolder(join(root, "runs/demo"));
   output.line(`Learning the code of ${packages.join(", ")};\nheld out: ${heldOut.join(", ")}.\n`);
   const dtype = fastestDtype(device);
   if (dtype === "f32")
@@ -68,15 +70,25 @@ async function demo(options: DemoOptions): Promise<number> {
   return await runTraining(output, { out, model, trainer, plan, data }, async (trainer, last) => {
     showResult(output, data, trainer, last);
     await showSample(output, model);
-    output.line(
-      `${formatDuration((performance.now() - started) / 1000)} in all; the model is in ${relative(root, out)}\n`,
-    );
-    output.line(nextLines(relative(root, out), prompt));
+    const folder = shortest(from, out);
+    output.line(`${formatDuration((performance.now() - started) / 1000)} in all; the model is in ${folder}\n`);
+    output.line(nextLines(folder, prompt));
   });
 }
 
 function dataPlan(): DataPlan {
-  const patterns = [...packages, ...heldOut].map((name) => `node_modules/${name}/**/*.{ts,mts,js,mjs,cjs}`);
+  const wanted = [...packages, ...heldOut];
+  const missing = wanted.filter((name) => !existsSync(join(root, "node_modules", name)));
+  if (missing.length > 0) {
+    const details = {
+      op: "demo",
+      argument: "node_modules",
+      wanted: "the packages to learn from",
+      got: `no ${missing.join(", ")}`,
+    };
+    throw new ForetokenError("BAD_DATA", { ...details, remedy: "Run npm ci in the repository first." });
+  }
+  const patterns = wanted.map((name) => `node_modules/${name}/**/*.{ts,mts,js,mjs,cjs}`);
   const leftOut = [
     "!**/*.min.*",
     "!node_modules/*/node_modules/**",
@@ -95,21 +107,20 @@ function freshFolder(folder: string): string {
 }
 
 function showResult(output: Output, data: RunData, { evaluation, settings }: Trainer, last: StepMetrics): void {
-  if (!evaluation || !data.eval) return;
+  const { eval: heldOutText } = data;
+  if (!evaluation || !heldOutText) return;
   const seen = countSeen(data.train, settings, last.step);
   const all = countAll(data.train);
-  const [ofSeen, ofAll] = [seen, all].map((model) => model.score(data.eval?.documents() ?? []).bitsPerByte);
+  const [ofSeen = NaN, ofAll = NaN] = [seen, all].map((model) => model.score(heldOutText.documents()).bitsPerByte);
   const own = bitsOf(evaluation.losses[0] ?? NaN);
   output.event("done", { ...last, out: settings.out, evaluation, trigramBitsPerByte: { seen: ofSeen, all: ofAll } });
   output.line(`\nOn packages it has not seen (${formatBytes(evaluation.tokens)} of ${heldOut.join(", ")}):`);
   output.line(headTable(evaluation));
-  output.line("\nNext byte, bits per byte on the same packages:");
-  output.line(`  head 1                                            ${own.toFixed(3)}`);
-  output.line(
-    `  trigram counts of the ${formatCount(seen.count).padStart(7)} bytes the model saw      ${ofSeen?.toFixed(3)}`,
-  );
-  output.line(`  trigram counts of the whole training set, ${formatCount(all.count).padStart(7)} ${ofAll?.toFixed(3)}`);
-  output.line(verdict(own, ofSeen ?? NaN));
+  output.line("\nThe next byte of the same packages, in bits per byte:");
+  output.line(`  ${own.toFixed(3)}  head 1`);
+  output.line(`  ${ofSeen.toFixed(3)}  trigram counts of the ${formatCount(seen.count)} bytes that the model saw`);
+  output.line(`  ${ofAll.toFixed(3)}  trigram counts of the whole training set, ${formatCount(all.count)} bytes`);
+  output.line(verdict(own, ofSeen));
   output.line(`\n${memoryLine(last)}\n`);
 }
 
@@ -125,15 +136,7 @@ function countSeen(data: Dataset, { shape, seed, accumulate }: Trainer["settings
   const batches = data.batches({ ...shape, seed });
   for (let i = 0; i < steps * accumulate; i++) {
     const { value: batch } = batches.next();
-    if (!batch) break;
-    const { tokens, limit, firstKey, contextLength: T, lookahead } = batch;
-    for (let r = 0; r < limit.length; r++) {
-      const column = r % T;
-      const at = Math.floor(r / T) * (T + lookahead) + column;
-      if (column + 1 > (limit[r] ?? 0)) continue; // the byte after it is in another document
-      const before = column > (firstKey[r] ?? 0) ? tokens[at - 1] : 0;
-      model.add(before ?? 0, tokens[at] ?? 0, tokens[at + 1] ?? 0);
-    }
+    if (batch) model.addBatch(batch);
   }
   return model;
 }

@@ -1,4 +1,5 @@
 // A training run as `train` and the demo show it: what is about to happen, how it goes, what came of it.
+import { relative } from "node:path";
 import { ForetokenError } from "../errors.js";
 import { diskFileSystem, makeFolder } from "../io/files.js";
 import type { StepMetrics } from "../train/metrics.js";
@@ -129,6 +130,12 @@ export function memoryLine({ peakBytes, predictedPeakBytes }: StepMetrics): stri
 export function nextLines(out: string, prompt: string): string {
   const folder = quoted(out);
   return `Next:\n  npx foretoken generate ${folder} --prompt "${prompt}"\n  npx foretoken eval ${folder}`;
+}
+
+/** The path as seen from the folder that the command was typed in, where that is shorter. */
+export function shortest(from: string, path: string): string {
+  const seen = relative(from, path);
+  return seen !== "" && seen.length < path.length ? seen : path;
 }
 
 /** A path as a shell takes it. */

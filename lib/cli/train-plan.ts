@@ -62,7 +62,7 @@ function freshPlan(out: string, options: TrainCommandOptions, given: Given): Tra
   return {
     ...{ out, seed, model: asModelOptions(model), dtype: options.dtype },
     trainer: asTrainerOptions({ ...trainer, seed, out }),
-    data: givenData(options) ?? refuseNoData(),
+    data: dataPlan(options, undefined),
     resume: false,
   };
 }
@@ -77,7 +77,7 @@ async function resumedPlan(out: string, options: TrainCommandOptions, given: Giv
   return {
     ...{ out, seed, model: header.config, dtype: options.dtype ?? (state["dtype"] === "bf16" ? "bf16" : "f32") },
     trainer: asTrainerOptions({ ...mergeTrainer(kept, given.trainer), seed, out, resume: true }),
-    data: givenData(options) ?? (await savedData(out)) ?? refuseNoData(),
+    data: dataPlan(options, await savedData(out)),
     resume: true,
   };
 }
@@ -129,8 +129,13 @@ function refuseOtherModel(saved: Settings, given: Settings): void {
   }
 }
 
-function givenData({ data, evalFraction }: TrainCommandOptions): DataPlan | undefined {
-  return data && { paths: data, from: process.cwd(), evalFraction: evalFraction ?? defaultEvalFraction };
+/** What is given, and for the rest what the run's folder keeps. */
+function dataPlan({ data, evalFraction }: TrainCommandOptions, saved: DataPlan | undefined): DataPlan {
+  const where = data ? { paths: data, from: process.cwd() } : saved;
+  if (!where) return refuseNoData();
+  const { paths, from } = where;
+  if (evalFraction !== undefined || !saved) return { paths, from, evalFraction: evalFraction ?? defaultEvalFraction };
+  return { ...saved, paths, from };
 }
 
 function refuseNoData(): never {

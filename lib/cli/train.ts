@@ -1,5 +1,4 @@
 // foretoken train: a model from text.
-import { relative } from "node:path";
 import type { Command } from "commander";
 import { byteTokenizer } from "../io/tokenizer.js";
 import { LanguageModel } from "../mtp/model.js";
@@ -10,7 +9,7 @@ import { readData } from "./data.js";
 import { formatCount } from "./format.js";
 import { Output } from "./output.js";
 import { headTable } from "./report.js";
-import { memoryLine, nextLines, runTraining } from "./run.js";
+import { memoryLine, nextLines, runTraining, shortest } from "./run.js";
 import { addTrainFlags } from "./train-flags.js";
 import { planTraining, type TrainCommandOptions } from "./train-plan.js";
 import { share, wholeNumber } from "./values.js";
@@ -56,15 +55,10 @@ async function train(options: TrainCommandOptions): Promise<number> {
   return await runTraining(output, run, (trainer, last) => finish(output, shortest(started, plan.out), trainer, last));
 }
 
-/** The path as seen from the folder that the command was typed in, where that is shorter. */
-function shortest(from: string, path: string): string {
-  const seen = relative(from, path);
-  return seen !== "" && seen.length < path.length ? seen : path;
-}
-
-function finish(output: Output, out: string, { evaluation, checkpoint }: Trainer, last: StepMetrics): void {
+function finish(output: Output, out: string, trainer: Trainer, last: StepMetrics): void {
+  const { evaluation, checkpoint, settings } = trainer;
   const { step, tokens, peakBytes, predictedPeakBytes } = last;
-  output.event("done", { step, tokens, out, checkpoint, evaluation, peakBytes, predictedPeakBytes });
+  output.event("done", { step, tokens, out: settings.out, checkpoint, evaluation, peakBytes, predictedPeakBytes });
   output.line();
   output.line(evaluation ? `On held-out text (${formatCount(evaluation.tokens)} tokens):` : "On the last step's text:");
   output.line(headTable(evaluation ?? last));

@@ -1,4 +1,5 @@
 // The count model that a neural one has to beat: which byte follows which two, smoothed by how many different bytes did.
+import type { Batch } from "../io/batch.js";
 
 const byteCount = 256;
 
@@ -50,6 +51,19 @@ export class TrigramModel {
   /** Counts a document's bytes from the second on. */
   addDocument(bytes: ArrayLike<number>): void {
     for (let t = 1; t < bytes.length; t++) this.add(at(bytes, t - 2, this.eos), at(bytes, t - 1), at(bytes, t));
+  }
+
+  /**
+   * Counts what head 1 of a model learns from a batch: the byte behind each position, where it is in the same document.
+   * What the row does not show counts as eos.
+   */
+  addBatch({ tokens, targets, limit, firstKey, contextLength, lookahead }: Batch): void {
+    for (let row = 0; row < limit.length; row++) {
+      const t = row % contextLength;
+      const here = Math.floor(row / contextLength) * (contextLength + lookahead) + t;
+      if (t + 1 > at(limit, row) || at(targets, here + 1) < 0) continue;
+      this.add(t > at(firstKey, row) ? at(tokens, here - 1) : this.eos, at(tokens, here), at(tokens, here + 1));
+    }
   }
 
   /** P(byte | the two before it). */

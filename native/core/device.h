@@ -29,19 +29,20 @@ class Device {
 
   // Function: void(Stream&). Runs after what was enqueued before; is kept instead while recording, dropped when dry.
   template <class Function>
-  void enqueue(Function function) {
-    if (recording_) {
-      if (!dry_) recording_->push_back(std::make_unique<TaskOf<Function>>(std::move(function)));
-    } else {
-      enqueue_now(std::move(function));
+  void enqueue(Function&& function) {
+    using Made = TaskOf<std::decay_t<Function>>;
+    if (!recording_) {
+      enqueue_now(std::forward<Function>(function));
+    } else if (!dry_) {
+      recording_->push_back(std::make_unique<Made>(std::forward<Function>(function)));
     }
   }
 
   // Runs even while recording, and not again with it.
   template <class Function>
-  void enqueue_now(Function function) {
+  void enqueue_now(Function&& function) {
     if (!stream_) return;
-    stream_->enqueue(std::move(function));
+    stream_->enqueue(std::forward<Function>(function));
     if (sync_) stream_->wait();
   }
 

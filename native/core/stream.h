@@ -24,7 +24,8 @@ struct Task {
 
 template <class Function>
 struct TaskOf final : Task {
-  explicit TaskOf(Function&& given) : function(std::move(given)) {}
+  template <class Given>
+  explicit TaskOf(Given&& given) : function(std::forward<Given>(given)) {}
   void run(Stream& stream) override { function(stream); }
   Function function;
 };
@@ -40,10 +41,10 @@ class Stream {
 
   // Only one thread may enqueue. Function: void(Stream&), moved into the queue.
   template <class Function>
-  void enqueue(Function function) {
-    using Made = TaskOf<Function>;
+  void enqueue(Function&& function) {
+    using Made = TaskOf<std::decay_t<Function>>;
     static_assert(sizeof(Made) <= kSlotBytes && alignof(Made) <= alignof(Slot));
-    new (claim()) Made(std::move(function));
+    new (claim()) Made(std::forward<Function>(function));
     publish();
   }
 

@@ -132,7 +132,7 @@ static std::string camel_case(const std::string& name) {
   return camel;
 }
 
-void export_kernels(Environment& environment, napi_value exports) {
+[[gnu::cold]] void export_kernels(Environment& environment, napi_value exports) {
   const auto add = [&](const KernelNames& names, napi_callback callback) {
     // Lives as long as the process: functions may be called until their environment is gone.
     auto* self = new Export{&environment, &names};
@@ -186,7 +186,7 @@ template <class T>
 using Declared = std::conditional_t<std::is_base_of_v<View, T>, View, T>;
 
 template <class... Args>
-static std::string declaration(const KernelNames& names, Slot<Args...> Kernels::*) {
+[[gnu::cold]] static std::string declaration(const KernelNames& names, Slot<Args...> Kernels::*) {
   constexpr size_t kWidth = 120;
   static_assert(sizeof...(Args) > 0);
   int index = 0;
@@ -204,7 +204,7 @@ static std::string declaration(const KernelNames& names, Slot<Args...> Kernels::
   return short_form.size() <= kWidth + 1 ? short_form : "  " + name + "(\n" + lines + "  ): void;\n";
 }
 
-std::string declarations() {
+[[gnu::cold]] std::string declarations() {
   std::string text =
       "// Written by native/node/generate.mjs from native/kernels.h, which says what each kernel does. Do not edit.\n\n"
       "/** A tensor's number on the native side. */\n"

@@ -26,6 +26,8 @@ const layerOfFile: Record<string, string> = {
   "lib/index.ts": "index",
   "lib/errors.ts": "base",
   "lib/env.ts": "base",
+  "lib/lazy.ts": "base",
+  "lib/validation.ts": "base",
   "lib/bf16.ts": "base",
   "lib/native.ts": "native",
   "lib/native.generated.d.ts": "native",

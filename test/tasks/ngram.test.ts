@@ -1,5 +1,8 @@
 // The count model's probabilities by hand, and that they are a distribution.
 import { describe, expect, test } from "vitest";
+import { validTargets } from "../../lib/io/batch.js";
+import { tokenDataset } from "../../lib/io/dataset.js";
+import { byteTokenizer } from "../../lib/io/tokenizer.js";
 import { TrigramModel } from "../../lib/tasks/ngram.js";
 
 /** Counts 0,1→2; 1,2→1; 2,1→2; 1,2→0. */
@@ -72,5 +75,49 @@ describe("interpolated Witten–Bell trigrams", () => {
         expect(apart.probability(first, second, byte)).toBe(pieces.probability(first, second, byte));
       }
     }
+  });
+
+  describe("beside a model trained on the same data", () => {
+    const documents = [40, 3, 1, 25].map((length, i) => [
+      ...Array.from({ length }, (_, t) => 1 + ((t * 7 + i) % 11)),
+      0,
+    ]);
+    const data = tokenDataset(
+      documents.map((tokens) => ({ tokens })),
+      { tokenizer: byteTokenizer() },
+    );
+    const shape = { batchSize: 3, contextLength: 8, lookahead: 2 };
+
+    test("counts as many bytes of a batch as head 1 has targets", () => {
+      const model = new TrigramModel();
+      let wanted = 0;
+      const batches = data.batches(shape);
+      for (let i = 0; i < 5; i++) {
+        const { value: batch } = batches.next();
+        if (!batch) throw new Error("training batches never end");
+        model.addBatch(batch);
+        wanted += validTargets(batch)[0] ?? 0;
+      }
+      expect(wanted).toBeGreaterThan(80);
+      expect(model.count).toBe(wanted);
+    });
+
+    test("in one row that shows all documents, counts just what the documents hold", () => {
+      const [fromBatch, fromDocuments] = [new TrigramModel(), new TrigramModel()];
+      for (const batch of data.evalBatches({ batchSize: 1, contextLength: 80, lookahead: 2 }))
+        fromBatch.addBatch(batch);
+      for (const document of documents) fromDocuments.addDocument(document);
+      expect(fromBatch.count).toBe(fromDocuments.count);
+      for (let code = 0; code < 12 ** 3; code++) {
+        const context = [code % 12, Math.floor(code / 12) % 12, Math.floor(code / 144)] as const;
+        expect(fromBatch.probability(...context)).toBe(fromDocuments.probability(...context));
+      }
+    });
+
+    test("scores as many bytes as an evaluation has targets for head 1", () => {
+      let wanted = 0;
+      for (const batch of data.evalBatches(shape)) wanted += validTargets(batch)[0] ?? 0;
+      expect(new TrigramModel().score(data.documents())).toEqual({ bitsPerByte: 8, bytes: wanted });
+    });
   });
 });
