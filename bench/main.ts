@@ -1,15 +1,8 @@
 // npm run bench                          lists the questions
 // npm run bench -- step loss [options]   answers these; "all" answers every one
 import { parseArgs } from "node:util";
-import type { Bench } from "./bench.js";
-import { generate } from "./generate.js";
-import { loss } from "./loss.js";
-import { overhead } from "./overhead.js";
-import { peak } from "./peak.js";
+import { benches } from "./benches.js";
 import { circumstances, printReport, saveReport } from "./report.js";
-import { step } from "./step.js";
-
-const benches: Readonly<Record<string, Bench>> = { peak, loss, step, overhead, generate };
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -49,7 +49,8 @@ export const step: Bench = {
     const tables: Record<string, readonly Figure[]> = {};
     const verdicts: Verdict[] = [];
     for (const job of main) {
-      const speed = await compare(job, dtypes, ways, python, options);
+      // torch.compile takes a minute per job: not for a look whether the bench works.
+      const speed = await compare(job, dtypes, options.smoke ? ["naive", "sequential"] : ways, python, options);
       const memory = await memoryOf(job, speed, python !== undefined);
       tables[`Step: ${job.name}, ${job.batchSize} × ${job.contextLength} tokens`] = speed.map(figure);
       tables[`Memory beyond parameters, gradients and Adam: ${job.name}`] = memory;

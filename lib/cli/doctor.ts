@@ -30,7 +30,7 @@ async function doctor(options: CommonOptions): Promise<number> {
   const output = new Output(options);
   const machine = native().machine();
   const { name, simd, threads } = chosenDevice(options);
-  const memory = { total: totalmem(), free: freemem(), limit: process.constrainedMemory() };
+  const memory = { total: Math.min(totalmem(), process.constrainedMemory() || Infinity), free: freemem() };
   output.line(`processor  ${name} (${machine.vendor})`);
   output.line(`levels     ${machine.levels.join(", ")}`);
   output.line(`chosen     ${simd}: ${simd === machine.defaultLevel ? machine.reason : "because you asked for it"}`);

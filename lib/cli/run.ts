@@ -2,6 +2,7 @@
 import { relative } from "node:path";
 import { ForetokenError } from "../errors.js";
 import { diskFileSystem, makeFolder } from "../io/files.js";
+import { findCheckpoint } from "../io/save.js";
 import type { StepMetrics } from "../train/metrics.js";
 import { Trainer } from "../train/trainer.js";
 import type { TrainerOptions } from "../train/settings.js";
@@ -48,7 +49,7 @@ export async function runTraining(
   } catch (error) {
     progress.stop();
     if (error instanceof ForetokenError && error.code === "ABORTED") return stopped(output, run, trainer, last);
-    if (trainer.checkpoint) output.note(`The last checkpoint is good: ${trainer.checkpoint}`);
+    if (last) await tellLastCheckpoint(output, run.out);
     throw error;
   }
   progress.stop();
@@ -83,7 +84,7 @@ function announce(output: Output, run: Run, { model, settings, predictedPeakByte
   const files = [`${plural(all.files.length, "file")}${groups}`, formatBytes(bytes), ...left]
     .filter(Boolean)
     .join(", ");
-  const layers = `${config.trunk} trunk of ${plural(config.trunkLayers, "layer")}`;
+  const layers = `${config.trunkLayers} ${config.trunk === "rnn" ? "recurrent" : "trunk"} ${config.trunkLayers === 1 ? "layer" : "layers"}`;
   const heads = `${config.futureTokens} ${config.headFamily} ${config.futureTokens === 1 ? "head" : "heads"}`;
   const tokens = formatCount(batchSize * accumulate * shape.contextLength);
   output.line(`device   ${device.name}, SIMD level ${device.simd}, ${plural(device.threads, "thread")}`);
@@ -112,6 +113,12 @@ function stopped(output: Output, { out }: Run, { checkpoint }: Trainer, last: St
   output.event("interrupted", { step: last?.step ?? 0, out, checkpoint });
   output.note(`Saved after step ${last?.step ?? 0}. To go on:\n  npx foretoken train --resume --out ${quoted(out)}`);
   return interruptedCode;
+}
+
+/** After a failure: what is safe on disk, if anything was saved. */
+async function tellLastCheckpoint(output: Output, out: string): Promise<void> {
+  const folder = await findCheckpoint(diskFileSystem, out).catch(() => undefined);
+  if (folder !== undefined) output.note(`The last checkpoint is good: ${folder}`);
 }
 
 function alreadyDone(steps: number): ForetokenError {

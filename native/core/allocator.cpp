@@ -3,10 +3,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 #include <limits>
 
 #include "cgroup.h"
+#include "text_file.h"
 
 namespace foretoken {
 
@@ -20,8 +20,8 @@ int64_t memory_of_machine() {
   int64_t bytes = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
   for (const std::string& folder : cgroup_folders("memory"))
     for (const char* file : {"/memory.max", "/memory.limit_in_bytes"}) {
-      int64_t limit = 0;
-      if (std::ifstream(folder + file) >> limit && limit > 0) bytes = std::min(bytes, limit);
+      const double limit = read_number(folder + file, 0);  // "max" where there is none
+      if (limit > 0 && limit < static_cast<double>(bytes)) bytes = static_cast<int64_t>(limit);
     }
   return bytes;
 }

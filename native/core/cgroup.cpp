@@ -1,6 +1,6 @@
 #include "cgroup.h"
 
-#include <fstream>
+#include "text_file.h"
 
 namespace foretoken {
 
@@ -8,8 +8,9 @@ namespace foretoken {
 std::vector<std::string> cgroup_folders(const std::string& controller) {
   const std::string root = "/sys/fs/cgroup", mount = root + "/" + controller;
   std::vector<std::string> folders = {root, mount};
-  std::ifstream groups("/proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);) {
+  const std::string groups = read_text("/proc/self/cgroup");
+  for (size_t start = 0, end; (end = groups.find('\n', start)) != std::string::npos; start = end + 1) {
+    const std::string line = groups.substr(start, end - start);
     const size_t path_start = line.find(":/");
     if (path_start == std::string::npos) continue;
     const bool version2 = line.starts_with("0::");

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
+#include <cstdio>
 #include <set>
 #include <string>
 #include <thread>
@@ -10,6 +10,7 @@
 
 #include "cgroup.h"
 #include "env.h"
+#include "text_file.h"
 
 #if defined(__linux__)
 #include <sched.h>
@@ -29,23 +30,19 @@ static int physical_cores() {
   for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
     if (!CPU_ISSET(cpu, &allowed)) continue;
     const std::string folder = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/";
-    int package = 0, core = cpu;
-    std::ifstream(folder + "physical_package_id") >> package;
-    std::ifstream(folder + "core_id") >> core;
-    cores.emplace(package, core);
+    cores.emplace(static_cast<int>(read_number(folder + "physical_package_id", 0)),
+                  static_cast<int>(read_number(folder + "core_id", cpu)));
   }
   return std::max<int>(1, static_cast<int>(cores.size()));
 }
 
 static double quota_of(const std::string& folder) {
-  std::string quota;
-  double period = 0;
-  if (std::ifstream(folder + "/cpu.max") >> quota >> period) {  // cgroup v2: "max 100000" where there is no limit
-    return quota == "max" || period <= 0 ? INFINITY : std::stod(quota) / period;
+  const std::string limit = read_text(folder + "/cpu.max");  // cgroup v2: "max 100000" where there is no limit
+  double microseconds = -1, period = 0;
+  if (std::sscanf(limit.c_str(), "%lf %lf", &microseconds, &period) < 2 && limit.empty()) {
+    microseconds = read_number(folder + "/cpu.cfs_quota_us", -1);
+    period = read_number(folder + "/cpu.cfs_period_us", 0);
   }
-  double microseconds = -1;
-  std::ifstream(folder + "/cpu.cfs_quota_us") >> microseconds;
-  std::ifstream(folder + "/cpu.cfs_period_us") >> period;
   return microseconds <= 0 || period <= 0 ? INFINITY : microseconds / period;
 }
 
