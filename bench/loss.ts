@@ -14,7 +14,7 @@ import { detach, scope } from "../lib/scope.js";
 import { empty, randn, tensor, type Tensor } from "../lib/tensor.js";
 import type { Bench, BenchOptions } from "./bench.js";
 import { interleave, type Timing, type Variant } from "./interleave.js";
-import { nativeBench, peakGflops } from "./peaks.js";
+import { nativeBench, percentOfPeak } from "./peaks.js";
 import { PythonFailure, PythonServer, pythonWithTorch } from "./python.js";
 import type { Figure, Verdict } from "./report.js";
 import type { ComputeDType } from "./workload.js";
@@ -189,7 +189,7 @@ function checkValues(name: string, got: readonly number[], expected: readonly nu
 
 function figure({ T, d, V }: Shape, { name, dtype, median, p99, best, samples }: Row): Figure {
   const gflops = (6 * T * d * V) / median / 1e6;
-  const share = (100 * gflops) / peakGflops(openDevice().simd, dtype);
+  const share = percentOfPeak(gflops, openDevice().simd, dtype);
   return {
     variant: name,
     "ms (median)": median,

@@ -40,9 +40,11 @@ export function instructionOf(simd: string, dtype: ComputeDType): string | undef
   return { amx: "tdpbf16ps, bf16", avx512bf16: "vdpbf16ps zmm, bf16" }[simd] ?? wide;
 }
 
-/** GFLOP/s of that instruction on this machine; NaN where there is no such loop. */
-export const peakGflops = (simd: string, dtype: ComputeDType): number =>
-  peaks().find(({ what }) => what === instructionOf(simd, dtype))?.best ?? NaN;
+/** Percent of what that instruction reaches on this machine; null where there is no such loop. */
+export function percentOfPeak(gflops: number, simd: string, dtype: ComputeDType): number | null {
+  const best = peaks().find(({ what }) => what === instructionOf(simd, dtype))?.best;
+  return best === undefined ? null : (100 * gflops) / best;
+}
 
 /** GB/s of reading `bytes` over and over, at the nearest size measured. */
 export function readGigabytes(bytes: number): number {

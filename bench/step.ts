@@ -17,7 +17,7 @@ import { estimateMemory } from "../lib/train/memory.js";
 import type { Bench, BenchOptions } from "./bench.js";
 import { interleave, type Timing, type Variant } from "./interleave.js";
 import type { MemoryFigures } from "./memory-child.js";
-import { peakGflops, stepFlop } from "./peaks.js";
+import { percentOfPeak, stepFlop } from "./peaks.js";
 import { PythonFailure, PythonServer, pythonWithTorch } from "./python.js";
 import type { Figure, Report, Verdict } from "./report.js";
 import { traceStep } from "./trace.js";
@@ -51,7 +51,7 @@ export const step: Bench = {
     for (const job of main) {
       // torch.compile takes a minute per job: not for a look whether the bench works.
       const speed = await compare(job, dtypes, options.smoke ? ["naive", "sequential"] : ways, python, options);
-      const memory = await memoryOf(job, speed, python !== undefined);
+      const memory = await memoryOf(job, speed);
       tables[`Step: ${job.name}, ${job.batchSize} × ${job.contextLength} tokens`] = speed.map(figure);
       tables[`Memory beyond parameters, gradients and Adam: ${job.name}`] = memory;
       verdicts.push(...judge(job, speed, memory));
@@ -193,19 +193,20 @@ function figure({ name, job, dtype, median, p99, best, samples }: Speed): Figure
     best,
     "tokens/s": Math.round((job.batchSize * job.contextLength * 1000) / median),
     "GFLOP/s": Math.round(gflops),
-    "of the peak, %": (100 * gflops) / peakGflops(openDevice().simd, dtype),
+    "of the peak, %": percentOfPeak(gflops, openDevice().simd, dtype),
     rounds: samples.length,
   };
 }
 
 // ---- memory ---------------------------------------------------------------------------------------------------------
 
-/** Each side in a process of its own. */
-async function memoryOf(job: Job, speed: readonly Speed[], withPython: boolean): Promise<Figure[]> {
+/** Each variant in a process of its own; compiled ones, which take a minute each, only where they are the fastest. */
+async function memoryOf(job: Job, speed: readonly Speed[]): Promise<Figure[]> {
   const rows: Figure[] = [];
+  const rivals = dtypes.map((dtype) => fastestRival(speed, dtype)?.name);
   for (const { name, side, dtype, way } of speed) {
-    const { grown, stateBytes } =
-      side === "ours" ? ourMemory(job, dtype) : await theirMemory(job, dtype, way, withPython);
+    if (way === "compile" && !rivals.includes(name)) continue;
+    const { grown, stateBytes } = side === "ours" ? ourMemory(job, dtype) : await theirMemory(job, dtype, way);
     rows.push({
       variant: name,
       "grown, MB": grown / 1e6,
@@ -224,27 +225,25 @@ function ourMemory(job: Job, dtype: ComputeDType): MemoryFigures {
   return JSON.parse(output) as MemoryFigures;
 }
 
-async function theirMemory(job: Job, dtype: ComputeDType, way: string, withPython: boolean): Promise<MemoryFigures> {
-  const path = withPython ? pythonWithTorch() : undefined;
-  if (path === undefined) throw new RangeError("PyTorch's memory is asked for without PyTorch");
-  using python = new PythonServer(path, "step.py", openDevice().threads);
-  return await python.request<MemoryFigures>("memory", {
-    way,
-    dtype,
-    ...pythonJob(job),
-    ...tokensOf(job, 0),
-    warmConfig: resolveConfig(smokeJob.config),
-  });
+async function theirMemory(job: Job, dtype: ComputeDType, way: string): Promise<MemoryFigures> {
+  using python = openPython();
+  if (!python) throw new RangeError("PyTorch's memory is asked for without PyTorch");
+  const warmConfig = resolveConfig(smokeJob.config);
+  return await python.request("memory", { way, dtype, ...pythonJob(job), ...tokensOf(job, 0), warmConfig });
 }
 
 // ---- judgement ------------------------------------------------------------------------------------------------------
 
-/** Our bf16 against the fastest that PyTorch does in any dtype, and our f32 against its fastest in f32. */
+/** Whom our dtype is judged against: bf16 the fastest that PyTorch does in any dtype, f32 its fastest in f32. */
+function fastestRival(speed: readonly Speed[], dtype: ComputeDType): Speed | undefined {
+  const theirs = speed.filter((each) => each.side === "PyTorch" && (dtype === "bf16" || each.dtype === dtype));
+  return theirs.sort((a, b) => a.median - b.median)[0];
+}
+
 function judge(job: Job, speed: readonly Speed[], memory: readonly Figure[]): Verdict[] {
   return dtypes.flatMap((dtype) => {
     const mine = speed.find((each) => each.side === "ours" && each.dtype === dtype);
-    const theirs = speed.filter((each) => each.side === "PyTorch" && (dtype === "bf16" || each.dtype === dtype));
-    const best = theirs.sort((a, b) => a.median - b.median)[0];
+    const best = fastestRival(speed, dtype);
     if (!mine || !best) return [];
     const beyond = (name: string): number => Number(memory.find(({ variant }) => variant === name)?.["beyond, MB"]);
     const ratio = mine.median / best.median;

@@ -149,10 +149,11 @@ function countAll(data: Dataset): TrigramModel {
 
 async function showSample(output: Output, model: LanguageModel): Promise<void> {
   if (output.json || output.quiet) return;
-  output.line("A sample (temperature 0.5):");
+  output.line("A sample (temperature 0.7):");
   output.piece(prompt);
   const maxNewTokens = model.config.maxPositions - prompt.length;
-  for await (const text of generate(model, prompt, { maxNewTokens, temperature: 0.5, seed: 1 })) output.piece(text);
+  for await (const text of generate(model, prompt, { maxNewTokens, temperature: 0.7, topP: 0.9, seed: 1 }))
+    output.piece(text);
   output.line("\n");
 }
 
