@@ -247,7 +247,8 @@ const remedies: Readonly<Record<string, string>> = {
   ENOTDIR: "Give a folder: a part of this path is a file.",
 };
 
-async function saving(path: string, action: () => Promise<void>): Promise<void> {
+/** Does something that writes `path`; what the system refuses is SAVE_FAILED. */
+export async function saving(path: string, action: () => Promise<void>): Promise<void> {
   try {
     await action();
   } catch (cause) {

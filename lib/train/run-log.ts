@@ -1,16 +1,19 @@
 // The plain files of a run's folder: trainer.json and metrics.jsonl.
-import { appendFile, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { diskFileSystem, makeFolder } from "../io/files.js";
-import { saveFileAtomically } from "../io/save.js";
+import { saveFileAtomically, saving } from "../io/save.js";
 
 /** Appends one JSON line per step to metrics.jsonl. */
 export class RunLog {
   private constructor(private readonly path: string) {}
 
-  /** Begins the log of a run, or goes on behind `step`: later lines, of steps that are taken again, are dropped. */
+  /**
+   * Begins the log of a run, or goes on behind `step`: later lines, of steps that are taken again, are dropped. Throws
+   * SAVE_FAILED, as `append` does.
+   */
   static async open(run: string, settings: object, step: number): Promise<RunLog> {
-    await makeFolder(diskFileSystem, run);
+    await saving(run, () => makeFolder(diskFileSystem, run));
     await saveFileAtomically(diskFileSystem, join(run, "trainer.json"), `${JSON.stringify(settings, null, 2)}\n`);
     const path = join(run, "metrics.jsonl");
     const kept = step === 0 ? [] : (await linesOf(path)).filter((line) => stepOf(line) <= step);
@@ -19,7 +22,8 @@ export class RunLog {
   }
 
   async append(metrics: object): Promise<void> {
-    await appendFile(this.path, `${JSON.stringify(metrics)}\n`);
+    const line = new TextEncoder().encode(`${JSON.stringify(metrics)}\n`);
+    await saving(this.path, () => diskFileSystem.append(this.path, line));
   }
 }
 

@@ -180,6 +180,12 @@ describe("stopping", () => {
     expect(await train({ out, resume: true, steps: 6 })).toHaveLength(2);
   });
 
+  it("refuses a folder that cannot be written before the first step", async () => {
+    const file = join(folder, "file");
+    await writeFile(file, "");
+    await expect(train({ out: join(file, "run") })).rejects.toMatchObject({ code: "SAVE_FAILED" });
+  });
+
   it("gives everything back", async () => {
     const model = newModel();
     const before = model.device.memory().live;
