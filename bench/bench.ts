@@ -1,5 +1,5 @@
 // What a bench is: a question, and a function that measures the answer.
-import type { Report } from "./report.js";
+import type { Finding } from "./report.js";
 
 export interface BenchOptions {
   /** Tiny sizes, one round: shows that the bench runs and its results are right; its figures mean nothing. */
@@ -12,6 +12,6 @@ export interface BenchOptions {
 
 export interface Bench {
   readonly question: string;
-  /** Throws when a result is wrong; nothing wrong is timed. */
-  run(options: BenchOptions): Promise<Report>;
+  /** Yields what it finds as it goes. Throws when a result is wrong; nothing wrong is timed. */
+  run(options: BenchOptions): AsyncIterable<Finding> | Iterable<Finding>;
 }

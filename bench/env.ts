@@ -7,9 +7,16 @@ export const environment = {
   },
 };
 
-/** Lets every kernel call of the devices that are opened from now on wait for its end. */
-export function waitForEachKernel(): void {
+/** Calls `open` so that every kernel call of the device it opens waits for its end. */
+export function waitingForEachKernel<T>(open: () => T): T {
+  const before = process.env["FORETOKEN_SYNC"];
   process.env["FORETOKEN_SYNC"] = "1";
+  try {
+    return open();
+  } finally {
+    if (before === undefined) delete process.env["FORETOKEN_SYNC"];
+    else process.env["FORETOKEN_SYNC"] = before;
+  }
 }
 
 /**

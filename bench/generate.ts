@@ -10,12 +10,12 @@ import { jobs, smokeJob, type ComputeDType, type Job } from "./workload.js";
 
 export const generate: Bench = {
   question: "How many tokens per second does plain decoding give, beside reading the weights once per token?",
-  async run({ smoke, rounds }) {
+  async *run({ smoke, rounds }) {
     const rows: Figure[] = [];
     for (const job of smoke ? [smokeJob] : jobs) {
       for (const dtype of ["bf16", "f32"] as const) rows.push(await decode(job, dtype, smoke ? 4 : 120, rounds));
     }
-    return { tables: { "Decoding one sequence with head 1, greedy": rows }, verdicts: [] };
+    yield { title: "Decoding one sequence with head 1, greedy", rows };
   },
 };
 

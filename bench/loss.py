@@ -56,7 +56,7 @@ def run(request):
     loss, ms = milliseconds(forward_and_backward)
     answer = {"ms": ms}
     if request.get("values"):
-        answer["values"] = [loss.item(), hidden.grad.float().norm().item(), weight.grad.float().norm().item()]
+        answer["values"] = [loss.item(), hidden.grad.double().norm().item(), weight.grad.double().norm().item()]
     return answer
 
 

@@ -35,29 +35,31 @@ const smokeShape: Shape = { T: 48, d: 32, V: 61 };
 
 /** Loss, ‖dhidden‖, ‖dweight‖ against our f32, relative: rounding of inputs and products to bf16; PyTorch also rounds gradients. */
 const tolerance = { f32: 1e-4, bf16: 1e-2 } as const;
+/** PyTorch sums the loss itself in bf16 where its inputs are bf16 (1.7 % off in chunks); its gradients do not read that sum. */
+const theirLossTolerance = 3e-2;
 
 export const loss: Bench = {
   question: "Is the fused linear cross-entropy faster than full logits, in our own ops and in PyTorch?",
-  async run(options) {
+  async *run(options) {
     const path = pythonWithTorch();
     using python = path === undefined ? undefined : new PythonServer(path, "loss.py", openDevice().threads);
-    const tables: Record<string, readonly Figure[]> = {};
-    const verdicts: Verdict[] = [];
     for (const shape of options.smoke ? [smokeShape] : shapes) {
       const rows = await compare(shape, python, options);
-      const title = `T=${shape.T} d=${shape.d} V=${shape.V}`;
-      tables[`Forward and backward, ${title}`] = rows.map((row) => figure(shape, row));
-      verdicts.push(...judge(title, rows));
+      const title = `Forward and backward, T=${shape.T} d=${shape.d} V=${shape.V}`;
+      yield { title, rows: rows.map((row) => figure(shape, row)), verdicts: judge(rows) };
     }
-    if (!options.smoke) tables["Against our own products with full logits (bench_cross_entropy)"] = unfused();
-    return { tables, verdicts };
+    if (!options.smoke)
+      yield { title: "Against our own products with full logits (bench_cross_entropy)", rows: unfused() };
   },
 };
 
-interface Row extends Timing {
+interface Kind {
   readonly side: "ours" | "PyTorch";
   readonly dtype: ComputeDType;
+  /** Relative, from our f32. */
+  readonly lossError: number;
 }
+type Row = Timing & Kind;
 
 // ---- our side -------------------------------------------------------------------------------------------------------
 
@@ -137,10 +139,10 @@ async function compare(shape: Shape, python: PythonServer | undefined, options: 
   using exact = new Problem(shape, "f32");
   using rounded = new Problem(shape, "bf16");
   const expected = await exact.values();
-  checkValues("ours, bf16", await rounded.values(), expected, "bf16");
-  const variants: (Variant & Pick<Row, "side" | "dtype">)[] = [
-    { name: "ours, bf16", side: "ours", dtype: "bf16", run: () => rounded.run() },
-    { name: "ours, f32", side: "ours", dtype: "f32", run: () => exact.run() },
+  const lossError = checkValues("ours, bf16", await rounded.values(), expected, tolerance.bf16);
+  const variants: (Variant & Kind)[] = [
+    { name: "ours, bf16", side: "ours", dtype: "bf16", lossError, run: () => rounded.run() },
+    { name: "ours, f32", side: "ours", dtype: "f32", lossError: 0, run: () => exact.run() },
   ];
   if (python)
     for (const way of await loadTheirs(python, exact)) variants.push(...(await theirs(python, way, expected)));
@@ -160,34 +162,37 @@ async function loadTheirs(python: PythonServer, { hidden, weight, targets }: Pro
   }
 }
 
-async function theirs(
-  python: PythonServer,
-  way: string,
-  expected: readonly number[],
-): Promise<(Variant & Pick<Row, "side" | "dtype">)[]> {
+async function theirs(python: PythonServer, way: string, expected: readonly number[]): Promise<(Variant & Kind)[]> {
   const dtype = way.includes("bf16") ? "bf16" : "f32";
   const name = `PyTorch ${way}`;
   try {
     const { values } = await python.request<{ values: number[] }>("run", { way, values: true });
-    checkValues(name, values, expected, dtype);
+    const allowedLoss = dtype === "bf16" ? theirLossTolerance : tolerance[dtype];
+    const lossError = checkValues(name, values, expected, tolerance[dtype], allowedLoss);
+    const run = async (): Promise<number> => (await python.request<{ ms: number }>("run", { way })).ms;
+    return [{ name, side: "PyTorch", dtype, lossError, run }];
   } catch (failure) {
     if (!(failure instanceof PythonFailure)) throw failure;
     console.log(`${name} does not run here: ${failure.message.split("\n")[0] ?? ""}`);
     return [];
   }
-  const run = async (): Promise<number> => (await python.request<{ ms: number }>("run", { way })).ms;
-  return [{ name, side: "PyTorch", dtype, run }];
 }
 
-function checkValues(name: string, got: readonly number[], expected: readonly number[], dtype: ComputeDType): void {
-  const worst = Math.max(...expected.map((value, i) => Math.abs((got[i] ?? NaN) - value) / Math.abs(value)));
-  if (!(worst <= tolerance[dtype]))
-    throw new RangeError(
-      `${name}: loss and gradient norms ${got.join(", ")}, wanted ${expected.join(", ")} to ${tolerance[dtype]}`,
-    );
+/** The loss's relative difference. Throws RangeError when it or a gradient's norm is too far off. */
+function checkValues(
+  name: string,
+  got: readonly number[],
+  expected: readonly number[],
+  allowed: number,
+  allowedLoss = allowed,
+): number {
+  const [loss = NaN, ...gradients] = expected.map((value, i) => Math.abs((got[i] ?? NaN) - value) / Math.abs(value));
+  if (loss <= allowedLoss && gradients.every((difference) => difference <= allowed)) return loss;
+  const values = `loss and gradient norms ${got.join(", ")}, wanted ${expected.join(", ")}`;
+  throw new RangeError(`${name}: ${values} to ${allowedLoss} and ${allowed}`);
 }
 
-function figure({ T, d, V }: Shape, { name, dtype, median, p99, best, samples }: Row): Figure {
+function figure({ T, d, V }: Shape, { name, dtype, lossError, median, p99, best, samples }: Row): Figure {
   const gflops = (6 * T * d * V) / median / 1e6;
   const share = percentOfPeak(gflops, openDevice().simd, dtype);
   return {
@@ -197,11 +202,12 @@ function figure({ T, d, V }: Shape, { name, dtype, median, p99, best, samples }:
     best,
     "GFLOP/s of 6TdV": Math.round(gflops),
     "of the peak, %": share,
+    "loss off by, %": 100 * lossError,
     rounds: samples.length,
   };
 }
 
-function judge(title: string, rows: readonly Row[]): Verdict[] {
+function judge(rows: readonly Row[]): Verdict[] {
   return (["bf16", "f32"] as const).flatMap((dtype) => {
     const ours = rows.find((row) => row.side === "ours" && row.dtype === dtype);
     const best = rows
@@ -210,7 +216,7 @@ function judge(title: string, rows: readonly Row[]): Verdict[] {
     if (!ours || !best) return [];
     const ratio = ours.median / best.median;
     const measured = `${ours.median.toFixed(1)} ms, ${ratio.toFixed(2)} × the ${best.median.toFixed(1)} ms of ${best.name}`;
-    return [{ claim: `${title}, ${dtype}: no slower than PyTorch's best way`, holds: ratio <= 1, measured }];
+    return [{ claim: `${dtype}: no slower than PyTorch's best way`, holds: ratio <= 1, measured }];
   });
 }
 

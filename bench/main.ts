@@ -2,7 +2,7 @@
 // npm run bench -- step loss [options]   answers these; "all" answers every one
 import { parseArgs } from "node:util";
 import { benches } from "./benches.js";
-import { circumstances, printReport, saveReport } from "./report.js";
+import { circumstances, printFinding, saveFindings, type Finding } from "./report.js";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -50,7 +50,10 @@ async function answer(name: string): Promise<void> {
   if (!bench) return;
   console.log(`\n== ${name}: ${bench.question}`);
   const { smoke, trace, save } = values;
-  const report = await bench.run({ smoke, trace, rounds: smoke ? 1 : rounds });
-  printReport(report);
-  if (save) console.log(`\nsaved ${saveReport(trace ? `${name}-trace` : name, report)}`);
+  const findings: Finding[] = [];
+  for await (const finding of bench.run({ smoke, trace, rounds: smoke ? 1 : rounds })) {
+    printFinding(finding);
+    findings.push(finding);
+  }
+  if (save) console.log(`\nsaved ${saveFindings(trace ? `${name}-trace` : name, findings)}`);
 }

@@ -7,10 +7,11 @@ import { openDevice } from "../lib/device.js";
 
 export type Figure = Readonly<Record<string, string | number | boolean | null>>;
 
-/** What a bench found: rows of figures by table, and the judgements it makes of them. */
-export interface Report {
-  readonly tables: Readonly<Record<string, readonly Figure[]>>;
-  readonly verdicts: readonly Verdict[];
+/** A table of figures, and what they say of the project's claims. */
+export interface Finding {
+  readonly title: string;
+  readonly rows: readonly Figure[];
+  readonly verdicts?: readonly Verdict[];
 }
 
 export interface Verdict {
@@ -50,9 +51,8 @@ export function formatTable(rows: readonly Figure[]): string {
   return [line(columns), ...cells.map(line)].join("\n");
 }
 
-export function printReport({ tables, verdicts }: Report): void {
-  for (const [title, rows] of Object.entries(tables)) console.log(`\n${title}\n${formatTable(rows)}`);
-  if (verdicts.length > 0) console.log("");
+export function printFinding({ title, rows, verdicts = [] }: Finding): void {
+  console.log(`\n${title}\n${formatTable(rows)}`);
   for (const { claim, holds, measured } of verdicts) console.log(`${holds ? "yes" : "NO "}  ${claim}: ${measured}`);
 }
 
@@ -88,12 +88,12 @@ function commit(): string {
 }
 
 /** Writes bench/results/<bench>-<machine>.json and returns its path. */
-export function saveReport(bench: string, report: Report): string {
+export function saveFindings(bench: string, findings: readonly Finding[]): string {
   const where = circumstances();
   const folder = fileURLToPath(new URL("results/", import.meta.url));
   mkdirSync(folder, { recursive: true });
   const machine = `${where.machine} ${where.level} ${where.threads}`.toLowerCase().replace(/[^a-z0-9]+/g, "-");
   const path = join(folder, `${bench}-${machine}.json`);
-  writeFileSync(path, `${JSON.stringify({ bench, ...where, ...report }, null, 2)}\n`);
+  writeFileSync(path, `${JSON.stringify({ bench, ...where, findings }, null, 2)}\n`);
   return path;
 }

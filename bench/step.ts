@@ -19,7 +19,7 @@ import { interleave, type Timing, type Variant } from "./interleave.js";
 import type { MemoryFigures } from "./memory-child.js";
 import { percentOfPeak, stepFlop } from "./peaks.js";
 import { PythonFailure, PythonServer, pythonWithTorch } from "./python.js";
-import type { Figure, Report, Verdict } from "./report.js";
+import type { Figure, Verdict } from "./report.js";
 import { traceStep } from "./trace.js";
 import {
   jobs,
@@ -42,43 +42,35 @@ const comparedSteps = 5;
 
 export const step: Bench = {
   question: "How long is a training step, and how much memory does it take, against n and beside PyTorch?",
-  async run(options) {
-    if (options.trace) return traceAll(options);
-    using python = openPython();
+  async *run(options) {
     const main = options.smoke ? [smokeJob] : jobs;
-    const tables: Record<string, readonly Figure[]> = {};
-    const verdicts: Verdict[] = [];
+    if (options.trace) {
+      for (const job of main) for (const dtype of dtypes) yield* traceStep(job, dtype, options.rounds);
+      return;
+    }
+    using python = openPython();
     for (const job of main) {
       // torch.compile takes a minute per job: not for a look whether the bench works.
       const speed = await compare(job, dtypes, options.smoke ? ["naive", "sequential"] : ways, python, options);
+      yield {
+        title: `Step: ${job.name}, ${job.batchSize * job.contextLength} tokens`,
+        rows: speed.map(figure),
+        verdicts: judgeSpeed(speed),
+      };
       const memory = await memoryOf(job, speed);
-      tables[`Step: ${job.name}, ${job.batchSize} × ${job.contextLength} tokens`] = speed.map(figure);
-      tables[`Memory beyond parameters, gradients and Adam: ${job.name}`] = memory;
-      verdicts.push(...judge(job, speed, memory));
+      yield { title: `Memory: ${job.name}`, rows: memory, verdicts: judgeMemory(speed, memory) };
     }
+    const job = main.at(-1) ?? smokeJob;
     for (const trunk of ["same size", "same trunk"] as const) {
-      const job = main.at(-1) ?? smokeJob;
-      const counts = options.smoke ? [1, 2] : [1, 2, 4, 8];
-      tables[`Against n, ${trunk}: ${job.name}`] = await againstN(job, counts, trunk, python, options);
+      const rows = await againstN(job, options.smoke ? [1, 2] : [1, 2, 4, 8], trunk, python, options);
+      yield { title: `Against n, ${trunk}: ${job.name}`, rows };
     }
-    return { tables, verdicts };
   },
 };
 
 function openPython(): PythonServer | undefined {
   const path = pythonWithTorch();
   return path === undefined ? undefined : new PythonServer(path, "step.py", openDevice().threads);
-}
-
-async function traceAll(options: BenchOptions): Promise<Report> {
-  const tables: Record<string, readonly Figure[]> = {};
-  for (const job of options.smoke ? [smokeJob] : jobs) {
-    for (const dtype of dtypes) {
-      const report = await traceStep(job, dtype, options.rounds);
-      for (const [title, rows] of Object.entries(report.tables)) tables[`${title} (${job.name}, ${dtype})`] = rows;
-    }
-  }
-  return { tables, verdicts: [] };
 }
 
 // ---- speed ----------------------------------------------------------------------------------------------------------
@@ -200,6 +192,8 @@ function figure({ name, job, dtype, median, p99, best, samples }: Speed): Figure
 
 // ---- memory ---------------------------------------------------------------------------------------------------------
 
+const beyondState = "beyond both, MB";
+
 /** Each variant in a process of its own; compiled ones, which take a minute each, only where they are the fastest. */
 async function memoryOf(job: Job, speed: readonly Speed[]): Promise<Figure[]> {
   const rows: Figure[] = [];
@@ -211,7 +205,7 @@ async function memoryOf(job: Job, speed: readonly Speed[]): Promise<Figure[]> {
       variant: name,
       "grown, MB": grown / 1e6,
       "gradients and Adam, MB": stateBytes / 1e6,
-      "beyond, MB": (grown - stateBytes) / 1e6,
+      [beyondState]: (grown - stateBytes) / 1e6,
     });
   }
   return rows;
@@ -240,26 +234,29 @@ function fastestRival(speed: readonly Speed[], dtype: ComputeDType): Speed | und
   return theirs.sort((a, b) => a.median - b.median)[0];
 }
 
-function judge(job: Job, speed: readonly Speed[], memory: readonly Figure[]): Verdict[] {
+/** Ours and whom it is judged against, for each dtype that has both. */
+function pairs(speed: readonly Speed[]): { dtype: ComputeDType; mine: Speed; rival: Speed }[] {
   return dtypes.flatMap((dtype) => {
     const mine = speed.find((each) => each.side === "ours" && each.dtype === dtype);
-    const best = fastestRival(speed, dtype);
-    if (!mine || !best) return [];
-    const beyond = (name: string): number => Number(memory.find(({ variant }) => variant === name)?.["beyond, MB"]);
-    const ratio = mine.median / best.median;
-    const share = beyond(mine.name) / beyond(best.name);
-    return [
-      {
-        claim: `${job.name}, ${dtype}: no slower than PyTorch's best mode`,
-        holds: ratio <= 1,
-        measured: `${mine.median.toFixed(0)} ms, ${ratio.toFixed(2)} × the ${best.median.toFixed(0)} ms of ${best.name}`,
-      },
-      {
-        claim: `${job.name}, ${dtype}: at most a third of its memory`,
-        holds: share <= 1 / 3,
-        measured: `${beyond(mine.name).toFixed(0)} MB, ${share.toFixed(2)} × its ${beyond(best.name).toFixed(0)} MB`,
-      },
-    ];
+    const rival = fastestRival(speed, dtype);
+    return mine && rival ? [{ dtype, mine, rival }] : [];
+  });
+}
+
+function judgeSpeed(speed: readonly Speed[]): Verdict[] {
+  return pairs(speed).map(({ dtype, mine, rival }) => {
+    const ratio = mine.median / rival.median;
+    const measured = `${mine.median.toFixed(0)} ms, ${ratio.toFixed(2)} × the ${rival.median.toFixed(0)} ms of ${rival.name}`;
+    return { claim: `${dtype}: no slower than PyTorch's best mode`, holds: ratio <= 1, measured };
+  });
+}
+
+function judgeMemory(speed: readonly Speed[], memory: readonly Figure[]): Verdict[] {
+  const beyond = (name: string): number => Number(memory.find(({ variant }) => variant === name)?.[beyondState]);
+  return pairs(speed).map(({ dtype, mine, rival }) => {
+    const share = beyond(mine.name) / beyond(rival.name);
+    const measured = `${beyond(mine.name).toFixed(0)} MB, ${share.toFixed(2)} × the ${beyond(rival.name).toFixed(0)} MB of ${rival.name}`;
+    return { claim: `${dtype}: at most a third of that mode's memory`, holds: share <= 1 / 3, measured };
   });
 }
 

@@ -4,8 +4,8 @@ import { performance } from "node:perf_hooks";
 import { openDevice, type Device } from "../lib/device.js";
 import { native, type Handle } from "../lib/native.js";
 import { zeros } from "../lib/tensor.js";
-import { waitForEachKernel } from "./env.js";
-import type { Report } from "./report.js";
+import { waitingForEachKernel } from "./env.js";
+import type { Finding } from "./report.js";
 import { OurTraining, randomBatch, type ComputeDType, type Job } from "./workload.js";
 
 type Entry = (...args: readonly unknown[]) => unknown;
@@ -99,9 +99,9 @@ export class Trace implements Disposable {
 }
 
 /** Calls of a step with their mean time (ms) and the time if every call were as short as the shortest of its shape. */
-export async function traceStep(job: Job, dtype: ComputeDType, steps: number): Promise<Report> {
-  waitForEachKernel();
-  using device = openDevice("cpu", { memoryLimit: 2 ** 36 }); // one of its own, that waits
+export async function* traceStep(job: Job, dtype: ComputeDType, steps: number): AsyncGenerator<Finding> {
+  // The limit, never reached, makes it a device of its own.
+  using device = waitingForEachKernel(() => openDevice("cpu", { memoryLimit: 2 ** 40 }));
   using trace = new Trace();
   using training = new OurTraining(job, dtype, device);
   for (let i = 0; i < 2; i++) await training.step(randomBatch(job, i));
@@ -117,10 +117,8 @@ export async function traceStep(job: Job, dtype: ComputeDType, steps: number): P
     best: Math.max(0, best - empty.best) * (calls / steps),
   }));
   const title = `${job.name}, ${dtype}, ${device.simd}: ${stepMs.toFixed(1)} ms with a wait after each kernel`;
-  return {
-    tables: { [`By slot; ${title}`]: withShares(bySlot(times)), "By slot and shapes": withShares(times) },
-    verdicts: [],
-  };
+  yield { title: `By slot; ${title}`, rows: withShares(bySlot(times)) };
+  yield { title: "By slot and shapes", rows: withShares(times) };
 }
 
 function withShares<Time extends { ms: number; best: number }>(times: readonly Time[]): (Time & { share: string })[] {

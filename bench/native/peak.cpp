@@ -150,7 +150,7 @@ int main(int count, char** arguments) {
     cpu::backend(loop.level);  // AMX is asked of the system by the backend
     report(loop.instruction, "GFLOP/s", rounds, [&] { return multiply_gflops(threads, loop.run); });
   }
-  for (int megabytes : {1, 16, 64, 512}) {
+  for (int megabytes : {1, 8, 16, 32, 64, 512}) {
     std::vector<uint64_t> memory((static_cast<size_t>(megabytes) << 20) / 8, 1);
     std::string what = "reading " + std::to_string(megabytes) + " MB";
     report(what.c_str(), "GB/s", rounds, [&] { return read_gigabytes(threads, memory); });

@@ -1,19 +1,33 @@
 // Every bench runs, at tiny sizes, and its own checks of the results pass: a bench that measures something wrong throws.
 import { expect, test } from "vitest";
 import { benches } from "../../bench/benches.js";
-import { formatTable, quantile } from "../../bench/report.js";
-import { jobs, randomBatch, withHeads } from "../../bench/workload.js";
+import { formatTable, quantile, type Figure, type Finding } from "../../bench/report.js";
+import { traceStep } from "../../bench/trace.js";
+import { jobs, randomBatch, smokeJob, withHeads } from "../../bench/workload.js";
 import { stepFlop } from "../../bench/peaks.js";
 import { LanguageModel } from "../../lib/mtp/model.js";
 import { openDevice } from "../../lib/device.js";
 
 test.each(Object.entries(benches))("%s gives finite figures", async (_name, bench) => {
-  const { tables } = await bench.run({ smoke: true, rounds: 1, trace: false });
-  const rows = Object.values(tables).flat();
+  const rows: Figure[] = [];
+  for await (const finding of bench.run({ smoke: true, rounds: 1, trace: false })) rows.push(...finding.rows);
   expect(rows.length).toBeGreaterThan(0);
   const numbers = rows.flatMap((row) => Object.values(row)).filter((value) => typeof value === "number");
   expect(numbers.length).toBeGreaterThan(0);
   expect(numbers.filter((value) => !Number.isFinite(value))).toEqual([]);
+});
+
+test("a trace finds every kernel of a step, and the step's own time", async () => {
+  const findings: Finding[] = [];
+  for await (const finding of traceStep(smokeJob, "bf16", 1)) findings.push(finding);
+  const calls = Object.fromEntries((findings[0]?.rows ?? []).map((row) => [String(row["slot"]), row["calls"]]));
+  expect(calls).toMatchObject({
+    adamw: 1,
+    gradientNorm: 1,
+    embedding: 1,
+    linearCrossEntropyTrain: 4,
+    attentionBackward: 5,
+  });
 });
 
 test("equal size means equal parameters, the same trunk means as many layers", () => {
