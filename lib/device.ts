@@ -52,7 +52,7 @@ export class Recording implements Disposable {
     this.#id = id;
   }
 
-  /** Enqueues the recorded ops once more, on the same tensors. */
+  /** Enqueues the recorded ops once more, on the same tensors. Not while the device records. */
   replay(): void {
     if (this.#disposed) throw new ForetokenError("DISPOSED", "the recording was disposed", { op: "replay" });
     native().replay(this.device.id, this.#id);
@@ -119,8 +119,11 @@ export class Device implements Disposable {
   }
 
   /**
-   * Records the ops that `fn` enqueues, without running them. Shapes and plain numbers are fixed; what should change from
-   * replay to replay comes from tensors written in between.
+   * Records the ops that `fn` enqueues, without running them. Shapes, plain numbers and the bytes of writes made inside
+   * `fn` are fixed: each replay repeats them. What changes from step to step is written outside, before the replay.
+   *
+   * `fn` is synchronous (else ASYNC_SCOPE) and neither reads, records nor replays (BAD_ARGUMENT). When it fails, what was
+   * recorded is gone.
    *
    * @example
    * using step = device.record(() => trainingStep(model, batch));
@@ -130,9 +133,10 @@ export class Device implements Disposable {
     this.#check("record");
     native().beginRecord(this.id);
     try {
-      fn();
+      const result: unknown = fn();
+      refusePromise(result);
     } catch (failure) {
-      native().freeRecording(this.id, native().endRecord(this.id));
+      if (!this.disposed) native().freeRecording(this.id, native().endRecord(this.id));
       throw failure;
     }
     return new Recording(this, native().endRecord(this.id));
@@ -153,6 +157,15 @@ export class Device implements Disposable {
   #check(op: string): void {
     if (this.#disposed) throw new ForetokenError("DISPOSED", "the device was disposed", { op, argument: "device" });
   }
+}
+
+function refusePromise(result: unknown): void {
+  if (typeof result !== "object" || result === null || !("then" in result) || typeof result.then !== "function") return;
+  Promise.resolve(result).catch(() => {}); // the recording is about to go: the failure that matters is ours
+  throw new ForetokenError("ASYNC_SCOPE", "the function returned a promise", {
+    op: "record",
+    remedy: "Await outside of record(): ops only enqueue, nothing inside needs await.",
+  });
 }
 
 const shared = new Map<string, Device>();

@@ -11,9 +11,16 @@ export {
 export { ForetokenError, type ErrorCode } from "./errors.js";
 export { randn, tensor, Tensor, zeros } from "./tensor.js";
 export { keep, scope } from "./scope.js";
-export { checkpoint, Parameter, Tape, tape, type GradientBuffer, type Weight } from "./tape.js";
-export { grad } from "./ops/grad.js";
-export { linearCrossEntropy, type LinearCrossEntropyOptions, type LossSettings } from "./ops/cross-entropy.js";
+export { checkpoint, gradientBuffer, Parameter, Tape, tape, type GradientBuffer, type Weight } from "./tape.js";
+export { grad, type ValueAndGradients } from "./ops/grad.js";
+export {
+  linearCrossEntropy,
+  tokenLosses,
+  type LinearCrossEntropyOptions,
+  type LossSettings,
+  type Targets,
+  type TokenLosses,
+} from "./ops/cross-entropy.js";
 export { accumulate_, add, cast, scale } from "./ops/elementwise.js";
 export { attention, rope_, type AttentionOptions, type RopeOptions } from "./ops/attention.js";
 export { embedding } from "./ops/embedding.js";
@@ -22,11 +29,11 @@ export { rmsNorm } from "./ops/rms-norm.js";
 export { rnn } from "./ops/rnn.js";
 export { swiglu } from "./ops/swiglu.js";
 export { multiTokenCrossEntropy, type MultiTokenCrossEntropyOptions, type MultiTokenLoss } from "./mtp/loss.js";
-export { sequentialHeadBackward } from "./mtp/heads.js";
+export { sequentialHeadBackward, type Head, type Topology } from "./mtp/heads.js";
 export { type HeadWeights } from "./mtp/head-weights.js";
 export { sameSize, type HeadFamily, type ModelConfig, type ModelOptions } from "./mtp/config.js";
 export { LanguageModel, type ModelSettings } from "./mtp/model.js";
-export { byteTokenizer, textDataset, type TextDatasetOptions, type Tokenizer } from "./io/index.js";
+export { byteTokenizer, textDataset, type TextDataset, type TextDatasetOptions, type Tokenizer } from "./io/index.js";
 export { tokenDataset, type Dataset, type DatasetItem } from "./io/dataset.js";
 export { AdamW, clipGradNorm, type AdamWOptions } from "./train/optimizer.js";
 export { evaluate, score, type EvaluateOptions, type Evaluation } from "./train/evaluate.js";

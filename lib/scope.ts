@@ -1,7 +1,14 @@
 // Lifetimes by nesting: what a scope's function creates and does not return is disposed when it ends.
 import { ForetokenError } from "./errors.js";
 
-const scopes: Set<Disposable>[] = [];
+/** What a frame does with its tensors at the end: a scope disposes them, an owner keeps them unless it fails. */
+class Frame extends Set<Disposable> {
+  constructor(readonly owner: boolean) {
+    super();
+  }
+}
+
+const scopes: Frame[] = [];
 
 /** Puts a freshly made object under the innermost scope, if there is one. */
 export function track(made: Disposable): void {
@@ -49,7 +56,7 @@ function isPromiseLike(value: unknown): value is PromiseLike<unknown> {
  * const loss = scope(() => meanSquare(subtract(prediction, target)));
  */
 export function scope<T>(fn: () => T): T {
-  const owned = new Set<Disposable>();
+  const owned = new Frame(false);
   scopes.push(owned);
   let kept = new Set<Disposable>();
   try {
@@ -68,6 +75,28 @@ export function scope<T>(fn: () => T): T {
     for (const made of owned) {
       if (kept.has(made)) track(made);
       else made[Symbol.dispose]();
+    }
+  }
+}
+
+/**
+ * Calls `make` and takes everything it created out of every scope: whoever calls this owns it. When `make` throws,
+ * everything it created is disposed. For constructors of things that outlive scopes.
+ */
+export function owning<T>(make: () => T): T {
+  const owned = new Frame(true);
+  scopes.push(owned);
+  let done = false;
+  try {
+    const result = make();
+    done = true;
+    return result;
+  } finally {
+    scopes.pop();
+    const outer = scopes.at(-1);
+    for (const made of owned) {
+      if (!done) made[Symbol.dispose]();
+      else if (outer?.owner) outer.add(made); // an owner within an owner: all or nothing together
     }
   }
 }

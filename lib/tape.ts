@@ -3,7 +3,7 @@
 // native *_backward kernels; the tape only orders them. Without an active tape nothing is saved.
 import { ForetokenError } from "./errors.js";
 import { native } from "./native.js";
-import { detach, scope } from "./scope.js";
+import { detach, scope, track } from "./scope.js";
 import { empty, type Tensor } from "./tensor.js";
 import type { DType } from "./device.js";
 
@@ -69,6 +69,27 @@ export class Parameter implements GradientBuffer {
 }
 
 export type Weight = Parameter | Tensor;
+
+/**
+ * For kernels that take one flag for several sums: whether to add or to store. Where one sum has begun and another has
+ * not, the latter begins with zeros. Call right before the kernel.
+ */
+export function begin(...sinks: readonly (GradientBuffer | undefined)[]): boolean {
+  const given = sinks.filter((sink) => sink !== undefined);
+  const tensors = given.map(({ tensor }) => tensor); // a parameter's storage is made when it is first asked for
+  const accumulate = given.some(({ filled }) => filled);
+  for (const [i, sink] of given.entries()) {
+    if (accumulate && !sink.filled) native().fill(tensors[i]?.handle ?? 0, 0);
+    sink.filled = true;
+  }
+  return accumulate;
+}
+
+/** Room for the gradient of x, summed in f32; freed with the scope around. */
+export const gradientBuffer = ({ shape, dtype, device }: Tensor): GradientBuffer => ({
+  tensor: empty(shape, { dtype: sumDType(dtype), device, tag: "activation" }),
+  filled: false,
+});
 
 /** The tensor that kernels read of a weight. */
 export const valueOf = (weight: Weight): Tensor => (weight instanceof Parameter ? weight.value : weight);
@@ -155,6 +176,7 @@ export class Tape {
   private readonly tracked = new Set<Tensor>();
   private readonly recipes = new Map<Tensor, Recipe>();
   private readonly leaves = new Map<Tensor, GradientBuffer>();
+  private ran = false;
 
   /** Runs fn with this tape recording. fn is synchronous: ops only enqueue. */
   run<T>(fn: () => T): T {
@@ -193,9 +215,15 @@ export class Tape {
     return weight instanceof Parameter || this.wants(weight);
   }
 
-  /** The gradient of a leaf after backward. */
+  /** The gradient of a leaf after backward, handed to the scope around this call; undefined when nothing reached it. */
   gradient(leaf: Tensor): Tensor | undefined {
-    return (this.leaves.get(leaf) ?? this.buffers.get(leaf))?.tensor;
+    const into = this.leaves.get(leaf);
+    if (into) return into.filled ? into.tensor : undefined;
+    const buffer = this.buffers.get(leaf);
+    if (!buffer?.filled) return undefined;
+    this.buffers.delete(leaf);
+    if (buffer.owned) track(buffer.tensor);
+    return buffer.tensor;
   }
 
   /** Keeps x for the backward pass. */
@@ -242,8 +270,13 @@ export class Tape {
     contribution.dispose();
   }
 
-  /** Sums gradients backward from these outputs, given the gradient arriving at each. Runs once. */
+  /** Sums gradients backward from these outputs, given the gradient arriving at each. Runs once: it frees what was saved. */
   backward(seeds: readonly (readonly [output: Tensor, gradient: Tensor])[]): void {
+    if (this.ran) {
+      const wanted = "a tape that has not run backward";
+      throw new ForetokenError("BAD_ARGUMENT", { op: "tape", argument: "backward", wanted, got: "a second call" });
+    }
+    this.ran = true;
     for (const [output, gradient] of seeds) {
       if (this.existing(output)) this.give(output, gradient.view(gradient.shape));
       else this.buffers.set(output, { tensor: gradient, filled: true, owned: false });
@@ -274,24 +307,36 @@ export class Tape {
     return copy;
   }
 
+  private forget(output: Tensor, saved: readonly Saved[]): void {
+    for (const tensor of saved) tensor.release();
+    this.recipes.delete(output);
+  }
+
   private backwardEntry({ output, saved, backward }: Entry): void {
     const buffer = this.buffers.get(output);
     if (buffer?.filled) {
       this.buffers.delete(output);
       let taken = false;
       const take = (): Tensor => {
+        if (!buffer.owned) return copyOf(buffer.tensor);
         taken = true;
-        return buffer.owned ? buffer.tensor : copyOf(buffer.tensor);
+        track(buffer.tensor); // freed with the scope below unless it is given on
+        return buffer.tensor;
       };
-      scope(() => backward({ tensor: buffer.tensor, take }));
-      if (buffer.owned && !taken) buffer.tensor.dispose();
-    }
-    for (const tensor of saved) tensor.release();
-    this.recipes.delete(output);
+      try {
+        scope(() => {
+          backward({ tensor: buffer.tensor, take });
+        });
+      } finally {
+        if (buffer.owned && !taken) buffer.tensor.dispose();
+        this.forget(output, saved);
+      }
+    } else this.forget(output, saved);
   }
 }
 
-function copyOf(x: Tensor): Tensor {
+/** A tensor of its own with x's values. */
+export function copyOf(x: Tensor): Tensor {
   const copy = empty(x.shape, { dtype: x.dtype, device: x.device, tag: "activation" });
   native().cast(x.handle, copy.handle);
   return copy;
@@ -305,7 +350,7 @@ function copyOf(x: Tensor): Tensor {
  *   const x = t.leaf(input);
  *   const loss = linearCrossEntropy(mlp(x), unembedding, targets);
  *   t.backward([[loss, ones]]);
- *   return keep(t.gradient(x)!);
+ *   return t.gradient(x);
  * });
  */
 export function tape<T>(fn: (tape: Tape) => T): T {

@@ -39,10 +39,13 @@ function sizeOf(shape: readonly number[]): number {
   return size;
 }
 
+// Bytes of any dtype are exact in a number, and products of any dimensions in the native side's 64 bits.
 function checkShape(op: string, shape: readonly number[]): void {
-  if (shape.length <= 4 && shape.every((dimension) => Number.isSafeInteger(dimension) && dimension >= 0)) return;
-  const details = { op, argument: "shape", wanted: "up to 4 whole numbers, 0 or more", got: formatShape(shape) };
-  throw new ForetokenError("BAD_ARGUMENT", details);
+  const whole = shape.every((dimension) => Number.isSafeInteger(dimension) && dimension >= 0);
+  const elements = sizeOf(shape.map((dimension) => Math.max(dimension, 1)));
+  if (shape.length <= 4 && whole && Number.isSafeInteger(elements * 8)) return;
+  const wanted = "up to 4 whole numbers, 0 or more, with a product below 2^50";
+  throw new ForetokenError("BAD_ARGUMENT", { op, argument: "shape", wanted, got: formatShape(shape) });
 }
 
 let warned = false;

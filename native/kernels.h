@@ -3,11 +3,14 @@
 // Letters: B batch, T tokens, d model width, V vocabulary, n prediction heads, H attention heads, G key/value heads,
 // D width per attention head, f feed-forward width, R rows (B·T), M×N×K a product. S = stored tokens per row (≥ T + n).
 // float = the compute dtype: f32, bf16 (arithmetic and sums in f32), or f64 (generic CPU level only: the oracle).
+// Where f32 is said of losses, lse, statistics, sums, gradients of weights and the optimizer's state, the oracle has
+// f64.
 //
 // Every kernel: takes contiguous views, writes only Out and InOut, never allocates (workspace is an argument),
-// never synchronises, sums in a fixed order that depends on shapes and the SIMD level, never on rows, threads or chunks.
-// Shapes and configuration come by value; what changes from step to step comes from a device buffer, so that a call
-// can be recorded and replayed. "accumulate" false stores, true adds to what is there. Arguments marked ? may be absent.
+// never synchronises, sums in a fixed order that depends on shapes and the SIMD level, never on rows, threads or
+// chunks. Shapes and configuration come by value; what changes from step to step comes from a device buffer, so that a
+// call can be recorded and replayed. "accumulate" false stores, true adds to what is there. Arguments marked ? may be
+// absent.
 #pragma once
 #include "core/call.h"
 #include "core/view.h"
@@ -77,7 +80,8 @@ struct Kernels {
   // position (R) i32. Rows whose sequence or position is out of range are skipped.
   Slot<In /*k*/, In /*v*/, In /*sequence*/, In /*position*/, InOut /*key_cache*/, InOut /*value_cache*/> cache_append;
   // out[r,h] = attention of row r over cache positions first_key[r] ≤ s ≤ position[r] of its sequence, summed in blocks
-  // aligned to position 0, so that a row's bits depend on nothing but its own prefix. q, out (R,H,D).
+  // aligned to position 0, so that a row's bits depend on nothing but its own prefix. q, out (R,H,D). Rows whose
+  // sequence or position is out of range give zeros.
   Slot<In /*q*/, In /*key_cache*/, In /*value_cache*/, In /*sequence*/, In /*position*/, In /*first_key?*/, Out /*out*/,
        double /*scale*/>
       attention_cached;
@@ -91,6 +95,7 @@ struct Kernels {
   // ---- embedding ----------------------------------------------------------------------------------------------------
   // y[b,t] = weight[tokens[b,t]]. tokens (B,S) i32 of which the first T columns are read, weight (V,d), y (B,T,d).
   // A token outside [0,V) reads row 0 and sets status[0] = 1 (the guard: nothing is updated from such a step).
+  // status (4) i32 = [a token was bad, a step was skipped (see adamw), unused, unused].
   Slot<In /*tokens*/, In /*weight*/, Out /*y*/, InOut /*status?*/> embedding;
   // dweight[v] (+)= Σ over positions in order with token v of dy. dy (B,T,d), dweight (V,d) f32.
   Slot<In /*dy*/, In /*tokens*/, InOut /*dweight*/, bool /*accumulate*/> embedding_backward;
@@ -101,29 +106,31 @@ struct Kernels {
   // Back through time: da, dweight (+)= …. dh, h, da (B,T,d), dweight (d,d) f32. da may be dh.
   Slot<In /*dh*/, In /*h*/, In /*weight*/, In /*h0?*/, Out /*da*/, InOut /*dweight*/, bool /*accumulate*/> rnn_backward;
 
-  // ---- fused linear cross-entropy (never a (T,V) array) --------------------------------------------------------------
-  // z = softcap(logit_scale·(hidden·weightᵀ + bias?)), softcap(z) = c·tanh(z/c), none when 0.
-  // loss[r] = (1−ε)(lse − z_y) + ε(lse − mean z) + z_loss·lse²; 0 where ignored.
-  // hidden (B,T,d) or (R,d), weight (V,d) row-major or packed, bias (V) float or f32, targets (B,S) i32, limit (B,T) i32.
-  // loss, lse, entropy (R) f32; argmax (R) i32, the lowest index among equals; rank (R) i32 = number of z_j > z_y
+  // ---- fused linear cross-entropy (never a (T,V) array)
+  // -------------------------------------------------------------- z = softcap(logit_scale·(hidden·weightᵀ + bias?)),
+  // softcap(z) = c·tanh(z/c), none when 0. loss[r] = (1−ε)(lse − z_y) + ε(lse − mean z) + z_loss·lse²; 0 where ignored.
+  // hidden (B,T,d) or (R,d), weight (V,d) row-major or packed, bias (V) float or f32, targets (B,S) i32, limit (B,T)
+  // i32. loss, lse, entropy (R) f32; argmax (R) i32, the lowest index among equals; rank (R) i32 = number of z_j > z_y
   // (−1 where ignored). (arXiv 2411.09009, 2410.10989)
   Slot<In /*hidden*/, In /*weight*/, In /*bias?*/, In /*targets*/, In /*limit?*/, int64_t /*shift*/,
        double /*label_smoothing*/, double /*z_loss*/, double /*logit_scale*/, double /*softcap*/, Out /*loss*/,
        Out /*lse*/, Out /*argmax?*/, Out /*rank?*/, Out /*entropy?*/>
       linear_cross_entropy;
   // Gradients of Σ_r upstream[r]·loss[r]; upstream f32 (R), or (1) for all rows. Logits are recomputed in blocks.
-  // dhidden (R,d): float or f32, optional; dweight (V,d), dbias (V): f32, optional. Nothing is kept in bf16 across blocks.
+  // dhidden (R,d): float or f32, optional; dweight (V,d), dbias (V): f32, optional. Nothing is kept in bf16 across
+  // blocks.
   Slot<In /*hidden*/, In /*weight*/, In /*bias?*/, In /*targets*/, In /*limit?*/, int64_t /*shift*/,
        double /*label_smoothing*/, double /*z_loss*/, double /*logit_scale*/, double /*softcap*/, In /*lse*/,
        In /*upstream*/, InOut /*dhidden?*/, InOut /*dweight?*/, InOut /*dbias?*/, bool /*accumulate_dhidden*/,
        bool /*accumulate_dweight*/>
       linear_cross_entropy_backward;
-  // share[r] = row_weight?[r] where targets (1,R) i32 are ≥ 0, else 0; with mean divided by the sum of all shares (1 when
-  // that is 0). total[0] = Σ share·loss in row order. loss, row_weight, share (R), total (1): f32 (f64 in the oracle).
+  // share[r] = row_weight?[r] where targets (1,R) i32 are ≥ 0, else 0; with mean divided by the sum of all shares (1
+  // when that is 0). total[0] = Σ share·loss in row order. loss, row_weight, share (R), total (1): f32 (f64 in the
+  // oracle).
   Slot<In /*loss*/, In /*targets*/, In /*row_weight?*/, bool /*mean*/, Out /*total*/, Out /*share*/> reduce_loss;
-  // Both in one pass, for training: gradients of scale[0]·Σ_r row_weight?[r]·loss[r] (row_weight (R) f32; loss itself is
-  // unweighted). scale (1) f32 in a device buffer: λ_head / number of valid targets of the optimizer step.
-  // dhidden may be hidden. Six products' worth of arithmetic or eight, whichever is faster for the shape and level.
+  // Both in one pass, for training: gradients of scale[0]·Σ_r row_weight?[r]·loss[r] (row_weight (R) f32; loss itself
+  // is unweighted). scale (1) f32 in a device buffer: λ_head / number of valid targets of the optimizer step. dhidden
+  // may be hidden. Six products' worth of arithmetic or eight, whichever is faster for the shape and level.
   Slot<In /*hidden*/, In /*weight*/, In /*bias?*/, In /*targets*/, In /*limit?*/, int64_t /*shift*/,
        double /*label_smoothing*/, double /*z_loss*/, double /*logit_scale*/, double /*softcap*/, In /*scale*/,
        In /*row_weight?*/, Out /*loss*/, Out /*argmax?*/, InOut /*dhidden*/, InOut /*dweight*/, InOut /*dbias?*/,
@@ -134,7 +141,8 @@ struct Kernels {
   // From the n heads' losses and argmaxes (n,R), per head i (0-based, shift i+1): sums (n,8) f32 (+)=
   // [Σ loss, valid targets, correct, both correct, condition met, accepted, acceptance positions, 0].
   // condition met: heads before i right (their targets and i's valid); both correct: and head i right too.
-  // accepted at t: argmax_j(t) = argmax_0(t+j) for every j = 1..i; positions with t+i ≥ T or past the document excluded.
+  // accepted at t: argmax_j(t) = argmax_0(t+j) for every j = 1..i; positions with t+i ≥ T or past the document
+  // excluded.
   Slot<In /*loss*/, In /*argmax*/, In /*targets*/, In /*limit?*/, InOut /*sums*/, bool /*accumulate*/>
       multi_token_metrics;
 
@@ -144,17 +152,19 @@ struct Kernels {
   // AdamW over all tensors (arXiv 1711.05101), PyTorch's formula: g' = g·min(1, clip_norm/(norm+1e-6)) (clip_norm 0:
   // no clipping), m, v, bias corrections at step, p −= lr·decay_i·p, p −= lr·m̂/(√v̂+eps). compute?: bf16 copies,
   // written where given. state (4) f32 = [learning rate, step (1-based), unused, unused]; step is incremented by the
-  // caller. Guard: when norm is not finite or status[0] ≠ 0, nothing is written but status[1] = 1.
+  // caller. Guard: when norm is not finite or status[0] ≠ 0, nothing is written but status[1] = 1. status (4) i32.
   Slot<InOutList /*params*/, InList /*grads*/, InOutList /*m*/, InOutList /*v*/, InOutList /*compute*/,
-       Floats /*decay*/, In /*state*/, In /*norm*/, InOut /*status*/, double /*beta1*/, double /*beta2*/, double /*eps*/,
-       double /*clip_norm*/>
+       Floats /*decay*/, In /*state*/, In /*norm*/, InOut /*status*/, double /*beta1*/, double /*beta2*/,
+       double /*eps*/, double /*clip_norm*/>
       adamw;
 
   // ---- sampling -----------------------------------------------------------------------------------------------------
   // token[r] = argmax_j of logits[r,j]/temperature + Gumbel(Philox(seed, request, position, j)) over the top_k largest
-  // and, of those, the smallest set with probability ≥ top_p; temperature 0: plain argmax, lowest index among equals.
-  // logits (R,V) f32; settings (R,3) f32 = temperature, top_k (0: all), top_p; counters (R,4) i32 = seed low, seed high,
-  // request, position. token (R) i32; log_probability (R) f32 under the untempered distribution. NaN logits: token −1.
+  // and, of those, the smallest set with probability ≥ top_p under the tempered distribution over these top_k;
+  // temperature 0: plain argmax, lowest index among equals.
+  // logits (R,V) f32; settings (R,3) f32 = temperature, top_k (0: all), top_p; counters (R,4) i32 = seed low, seed
+  // high, request, position. token (R) i32; log_probability (R) f32 under the untempered distribution. NaN logits:
+  // token −1.
   Slot<In /*logits*/, In /*settings*/, In /*counters*/, Out /*token*/, Out /*log_probability*/> sample;
 };
 
@@ -200,13 +210,13 @@ struct Kernels {
     "clipNorm")                                                                                                       \
   X(sample, "logits", "settings", "counters", "token", "logProbability")
 
-// Bytes that `pack_weight` writes for a (N,K) weight of this dtype.
 struct Backend {
-  const char* name;                                                   // "cpu"
-  const char* level;                                                  // "avx512bf16", "sm_90", …
-  const Kernels* kernels;                                             // for f32 and bf16
-  const Kernels* oracle;                                              // for f64; nullptr where there is none
-  int64_t (*packed_weight_bytes)(DType dtype, int64_t n, int64_t k);  // of this level
+  const char* name;        // "cpu"
+  const char* level;       // "avx512bf16", "sm_90", …
+  const Kernels* kernels;  // for f32 and bf16
+  const Kernels* oracle;   // for f64; nullptr where there is none
+  // Bytes that this level's `pack_weight` writes for a (N,K) weight of this dtype.
+  int64_t (*packed_weight_bytes)(DType dtype, int64_t n, int64_t k);
 };
 
 }  // namespace foretoken

@@ -18,7 +18,7 @@ export interface GeneratedToken {
 
 /**
  * Tokens that follow the prompt, one by one, until the tokenizer's eos, maxNewTokens or the end of the context.
- * Throws BAD_ARGUMENT for a prompt that is empty or fills the context, NO_TOKENIZER for text without one, ABORTED.
+ * Throws BAD_ARGUMENT for a prompt that is empty or longer than the context, NO_TOKENIZER for text without one, ABORTED.
  *
  * @example
  * for await (const { token } of generateTokens(model, [102, 117, 110], { maxNewTokens: 20 })) console.log(token);

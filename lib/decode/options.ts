@@ -15,6 +15,8 @@ export interface GenerateOptions {
   seed?: number | undefined;
   /** Ends the text before any of these. */
   stop?: string | readonly string[] | undefined;
+  /** "auto": the fastest way to the same text that this version has, which is head 1 alone, as "off". Default "auto". */
+  speculate?: "off" | "auto" | undefined;
   signal?: AbortSignal | undefined;
   /** How many tokens of the prompt are read at once; the text does not depend on it. Default 64. */
   promptChunk?: number | undefined;
@@ -28,6 +30,7 @@ const schema = lazySchema((z) =>
     topP: z.number().positive().max(1).default(1),
     seed: z.int().default(0),
     stop: z.union([z.string().min(1), z.array(z.string().min(1))]).default([]),
+    speculate: z.enum(["off", "auto"]).default("auto"),
     signal: z.instanceof(AbortSignal).optional(),
     promptChunk: z.int().positive().default(64),
   }),

@@ -3,7 +3,8 @@ import type { LanguageModel } from "../mtp/model.js";
 import type { ModuleCache, StepRows, TrunkCache } from "../nn/module.js";
 import { packWeight, linear } from "../ops/linear.js";
 import { gatherRows } from "../ops/elementwise.js";
-import { detach, scope } from "../scope.js";
+import { owning, scope } from "../scope.js";
+import type { Parameter } from "../tape.js";
 import { tensor, type Tensor } from "../tensor.js";
 
 /** One token to be read: which sequence (cache slot) and which position it has. */
@@ -21,6 +22,7 @@ export class DecodeSession {
   private readonly trunk: TrunkCache;
   private readonly path: readonly ModuleCache[];
   private readonly unembedding: Tensor;
+  private readonly bias: Parameter | undefined;
 
   /** slots: sequences held at once; capacity: positions each can hold. */
   constructor(
@@ -28,15 +30,19 @@ export class DecodeSession {
     slots: number,
     readonly capacity: number,
   ) {
-    const head = model.heads[0];
-    const modules =
-      model.topology === "chain"
-        ? model.headsInOrder.slice(0, model.headsInOrder.findIndex(({ ahead }) => ahead === 1) + 1)
-        : model.heads.slice(0, 1);
-    this.trunk = model.trunk.newCache(slots, capacity);
-    this.path = modules.map(({ module }) => module.newCache(slots, capacity));
-    if (!head) throw new RangeError("a model has at least one head");
-    this.unembedding = detach(packWeight(head.unembedding.weight));
+    const path = model.topology === "chain" ? model.headsInOrder : model.heads;
+    const end = path.findIndex(({ ahead }) => ahead === 1) + 1;
+    const first = path[end - 1];
+    if (!first) throw new RangeError("a model has at least one head");
+    const made = owning(() => ({
+      trunk: model.trunk.newCache(slots, capacity),
+      path: path.slice(0, end).map(({ module }) => module.newCache(slots, capacity)),
+      unembedding: packWeight(first.unembedding.weight),
+    }));
+    this.trunk = made.trunk;
+    this.path = made.path;
+    this.unembedding = made.unembedding;
+    this.bias = first.unembedding.bias;
   }
 
   /** Reads the rows, in order of position within a sequence; returns the logits (M, V) of the rows at `wanted`. */
@@ -52,8 +58,10 @@ export class DecodeSession {
       const z = this.trunk.forward(column(rows.map(({ token }) => token)), where);
       const output = this.path.reduce((x, cache) => cache.forward(x, where), z);
       const hidden = this.model.finish(gatherRows(output, column(wanted)));
-      const bias = this.model.heads[0]?.unembedding.bias;
-      return linear(hidden, this.unembedding, { bias, dtype: this.model.dtype === "bf16" ? "f32" : undefined });
+      return linear(hidden, this.unembedding, {
+        bias: this.bias,
+        dtype: this.model.dtype === "bf16" ? "f32" : undefined,
+      });
     });
   }
 

@@ -1,7 +1,7 @@
 // A batch on the device: tokens, targets, and where documents begin and end.
 import type { Device } from "../device.js";
 import type { Batch, BatchShape } from "../io/batch.js";
-import { detach } from "../scope.js";
+import { owning } from "../scope.js";
 import { empty, type Tensor } from "../tensor.js";
 
 /** A dataset's batch on a device, in buffers that are written anew for every batch of these sizes. */
@@ -17,12 +17,14 @@ export class DeviceBatch {
   constructor(device: Device, { batchSize, contextLength, lookahead }: BatchShape) {
     this.batchSize = batchSize;
     this.length = contextLength;
-    const buffer = (columns: number): Tensor =>
-      detach(empty([batchSize, columns], { dtype: "i32", device, tag: "data" }));
-    this.tokens = buffer(contextLength + lookahead);
-    this.targets = buffer(contextLength + lookahead);
-    this.limit = buffer(contextLength);
-    this.firstKey = buffer(contextLength);
+    const buffer = (columns: number): Tensor => empty([batchSize, columns], { dtype: "i32", device, tag: "data" });
+    const [stored, read] = [contextLength + lookahead, contextLength];
+    [this.tokens, this.targets, this.limit, this.firstKey] = owning(() => [
+      buffer(stored),
+      buffer(stored),
+      buffer(read),
+      buffer(read),
+    ]);
   }
 
   write(batch: Batch): void {

@@ -98,7 +98,6 @@ export async function readWeights(
   }
   await readTensors(file, targets);
   for (const parameter of model.parameters.all) refreshValue(parameter);
-  model.version++;
 }
 
 /** Throws BAD_CHECKPOINT unless the file holds exactly these tensors, in f32. */

@@ -2,9 +2,9 @@
 // and backward into one accumulator at the trunk's output, and is freed before the next begins: peak memory is that of
 // one head, whatever n.
 import { native } from "../native.js";
-import { detach, scope } from "../scope.js";
-import { sumDType, tape, type GradientBuffer } from "../tape.js";
-import { empty, type Tensor } from "../tensor.js";
+import { scope } from "../scope.js";
+import { gradientBuffer, tape, type GradientBuffer } from "../tape.js";
+import type { Tensor } from "../tensor.js";
 
 /** A prediction head as the backward pass sees it. */
 export interface Head {
@@ -30,16 +30,16 @@ export function sequentialHeadBackward(
   z: Tensor,
   dz: GradientBuffer,
 ): void {
-  if (topology === "star") {
-    for (const head of heads) headBackward(head, z, dz);
-    return;
-  }
+  if (topology === "star") for (const head of heads) headBackward(head, z, dz);
+  else scope(() => chainBackward(heads, z, dz));
+}
+
+function chainBackward(heads: readonly Head[], z: Tensor, dz: GradientBuffer): void {
   const inputs = chainInputs(heads, z);
   let upstream: Tensor | undefined;
-  for (let i = heads.length - 1; i >= 0; i--) {
-    const [head, input] = [heads[i], inputs[i]];
-    if (!head || !input) break;
-    const dinput: GradientBuffer = i === 0 ? dz : gradientBuffer(input);
+  for (const [i, head] of [...heads.entries()].reverse()) {
+    const input = inputs[i] ?? z;
+    const dinput = i === 0 ? dz : gradientBuffer(input);
     headBackward(head, input, dinput, upstream);
     if (i > 0) input.dispose();
     upstream = dinput.tensor;
@@ -63,15 +63,9 @@ function chainInputs(heads: readonly Head[], z: Tensor): Tensor[] {
   const inputs = [z];
   for (const head of heads.slice(0, -1)) {
     const input = inputs.at(-1) ?? z;
-    inputs.push(detach(scope(() => head.forward(input))));
+    inputs.push(scope(() => head.forward(input)));
   }
   return inputs;
-}
-
-/** Room for the gradient of x, summed in f32. */
-export function gradientBuffer(x: Tensor): GradientBuffer {
-  const tensor = detach(empty(x.shape, { dtype: sumDType(x.dtype), device: x.device, tag: "activation" }));
-  return { tensor, filled: false };
 }
 
 /** The buffer's value; zeros where nothing was summed. */

@@ -2,11 +2,11 @@
 import { ForetokenError } from "../errors.js";
 import { linearCrossEntropyTrain, type LossSettings } from "../ops/cross-entropy.js";
 import { METRIC_COLUMNS, multiTokenMetrics } from "../ops/metrics.js";
-import { detach, scope, track } from "../scope.js";
-import { sumDType, type Parameter, type GradientBuffer } from "../tape.js";
+import { scope } from "../scope.js";
+import { gradientBuffer, sumDType, type Parameter, type GradientBuffer } from "../tape.js";
 import { empty, tensor, type Tensor } from "../tensor.js";
 import { headWeightsAt, type HeadWeights } from "./head-weights.js";
-import { gradientBuffer, sequentialHeadBackward, settled, type Head } from "./heads.js";
+import { sequentialHeadBackward, settled, type Head } from "./heads.js";
 
 /** The trunk's output (B, T, d) and the heads as functions of it, each (B, T, d) → (B, T, d). */
 export interface TrunkAndHeads {
@@ -60,16 +60,16 @@ export function multiTokenCrossEntropy(
       wanted: "at least one head",
       got: "none",
     });
-  const result = scope(() => {
+  return scope(() => {
     const n = heads.length;
     const { device } = like;
     const rows = like.size / (like.shape.at(-1) ?? 1);
     const dtype = sumDType(like.dtype) as "f32" | "f64";
-    const owned = (shape: number[], as: "f32" | "f64" | "i32"): Tensor => detach(empty(shape, { dtype: as, device }));
+    const fresh = (shape: number[], as: "f32" | "f64" | "i32"): Tensor => empty(shape, { dtype: as, device });
     const outputs = {
-      loss: owned([n, rows], dtype),
-      argmax: owned([n, rows], "i32"),
-      sums: owned([n, METRIC_COLUMNS], dtype),
+      loss: fresh([n, rows], dtype),
+      argmax: fresh([n, rows], "i32"),
+      sums: fresh([n, METRIC_COLUMNS], dtype),
     };
     const counts = options.validTargets ?? heads.map(() => rows);
     const weights = headWeightsAt(options.headWeights ?? "equal", n, 1);
@@ -113,12 +113,10 @@ export function multiTokenCrossEntropy(
             })),
           ),
         ]
-      : heads.map((hidden, i) => detach(lossOf(i)(hidden)));
+      : heads.map((hidden, i) => lossOf(i)(hidden));
     multiTokenMetrics(outputs.loss, outputs.argmax, { tokens, limit: options.limit }, outputs.sums, false);
     return { ...outputs, gradients };
   });
-  for (const each of [result.loss, result.argmax, result.sums, ...result.gradients]) track(each);
-  return result;
 }
 
 const unembeddingCount = (unembedding: Parameter | readonly Parameter[]): number =>

@@ -12,7 +12,7 @@ import { TransformerLayer, type TransformerSize } from "../nn/transformer.js";
 import { RnnTrunk, TransformerTrunk } from "../nn/trunk.js";
 import { linear } from "../ops/linear.js";
 import { rmsNorm } from "../ops/rms-norm.js";
-import { detach, scope, track } from "../scope.js";
+import { scope } from "../scope.js";
 import type { Parameter } from "../tape.js";
 import { Tensor, tensor } from "../tensor.js";
 import { resolveConfig, type ModelConfig, type ModelOptions } from "./config.js";
@@ -59,8 +59,6 @@ export class LanguageModel {
   /** Head 1 first. */
   readonly heads: readonly PredictionHead[];
   private readonly finalNorm: Parameter | undefined;
-  /** Changes whenever the weights do, so that packed copies know when they are stale. */
-  version = 0;
 
   private constructor(config: ModelConfig, { device, tokenizer, dtype = "f32", seed = 0 }: ModelSettings) {
     if (!Number.isSafeInteger(seed)) {
@@ -158,16 +156,24 @@ export class LanguageModel {
     return this.finalNorm ? rmsNorm(output, this.finalNorm, this.config.rmsNormEps) : output;
   }
 
-  /** Hidden states that each head's unembedding reads, (B, T, d), one head after the other; the consumer's tensors are freed with the scope. */
-  forEachHidden(z: Tensor, context: SequenceContext, visit: (head: PredictionHead, hidden: Tensor) => void): void {
-    scope(() => {
+  /**
+   * What `read` makes of the hidden states (B, T, d) that each head's unembedding reads, head 1 first. The heads run one
+   * after the other, and what is not in a result is freed as soon as nothing else reads it.
+   */
+  mapHeads<T>(z: Tensor, context: SequenceContext, read: (head: PredictionHead, hidden: Tensor) => T): T[] {
+    return scope(() => {
+      const results: T[] = [];
       let input = z;
       for (const head of this.headsInOrder) {
         const output = head.module.forward(input, context);
-        scope(() => visit(head, this.finish(output)));
-        if (this.topology === "chain") input = output;
-        else output.dispose();
+        results[head.ahead - 1] = scope(() => read(head, this.finish(output)));
+        if (this.topology === "star") output.dispose();
+        else {
+          if (input !== z) input.dispose();
+          input = output;
+        }
       }
+      return results;
     });
   }
 
@@ -176,16 +182,11 @@ export class LanguageModel {
    * first. For looking at a model; training and evaluation never make this array.
    */
   forward(tokens: Tensor | readonly (readonly number[])[]): Tensor[] {
-    const logits: Tensor[] = [];
-    scope(() => {
+    return scope(() => {
       const input = tokens instanceof Tensor ? tokens : this.upload(tokens);
       const z = this.trunk.forward(input, input.shape[1] ?? 0, {});
-      this.forEachHidden(z, {}, (head, hidden) => {
-        logits[head.ahead - 1] = detach(this.logits(hidden, head));
-      });
+      return this.mapHeads(z, {}, (head, hidden) => this.logits(hidden, head));
     });
-    for (const each of logits) track(each);
-    return logits;
   }
 
   /** hidden (…, d) → logits (…, V) in f32 (f64 in an f64 model). */

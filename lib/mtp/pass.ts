@@ -1,12 +1,12 @@
 // The two passes over a batch: training (losses and gradients of all heads) and evaluation (losses alone).
-import { detach, scope } from "../scope.js";
-import { Tape } from "../tape.js";
-import { empty, type Tensor } from "../tensor.js";
+import { owning, scope } from "../scope.js";
+import { gradientBuffer, Tape } from "../tape.js";
+import { empty, zeros, type Tensor } from "../tensor.js";
 import { linearCrossEntropyTrain, tokenLosses, type LossSettings } from "../ops/cross-entropy.js";
 import { METRIC_COLUMNS, multiTokenMetrics } from "../ops/metrics.js";
 import { copyInto } from "../ops/elementwise.js";
 import type { DeviceBatch } from "./batch.js";
-import { gradientBuffer, sequentialHeadBackward, settled, type Head } from "./heads.js";
+import { sequentialHeadBackward, settled, type Head } from "./heads.js";
 import type { LanguageModel, PredictionHead } from "./model.js";
 
 /** Device buffers that live as long as the training: what a pass reads from step to step, and what it reports. */
@@ -21,12 +21,13 @@ export class PassState {
   constructor(model: LanguageModel) {
     const { device, heads } = model;
     const buffer = (shape: number[], dtype: "f32" | "f64" | "i32"): Tensor =>
-      detach(empty(shape, { dtype, device, tag: "data" }));
+      zeros(shape, { dtype, device, tag: "data" });
     const real = model.dtype === "f64" ? "f64" : "f32";
-    this.scale = buffer([heads.length], real);
-    this.sums = buffer([heads.length, METRIC_COLUMNS], real);
-    this.status = buffer([4], "i32");
-    this.status.write(new Int32Array(4));
+    [this.scale, this.sums, this.status] = owning(() => [
+      buffer([heads.length], real),
+      buffer([heads.length, METRIC_COLUMNS], real),
+      buffer([4], "i32"),
+    ]);
   }
 
   dispose(): void {
@@ -76,7 +77,7 @@ export function evaluatePass(
     const rows = headRows(model, batch);
     const context = { firstKey: batch.firstKey, status: state.status };
     const z = model.trunk.forward(batch.tokens, batch.length, context);
-    model.forEachHidden(z, context, (head, hidden) => {
+    model.mapHeads(z, context, (head, hidden) => {
       const { loss, argmax } = tokenLosses(hidden, head.unembedding.weight, targetsOf(head, batch), {
         ...settings,
         bias: head.unembedding.bias,

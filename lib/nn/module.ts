@@ -14,7 +14,7 @@ export interface StepRows extends CacheRows {
   readonly runs: readonly number[];
 }
 
-/** A module's memory of the tokens it has seen, and its forward one chunk of rows at a time. */
+/** Made under `owning`. A module's memory of the tokens it has seen, and its forward one chunk of rows at a time. */
 export interface ModuleCache {
   /** x (R, d) → (R, d). The rows of a sequence come in the order of their positions. */
   forward(x: Tensor, rows: StepRows): Tensor;

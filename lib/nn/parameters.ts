@@ -2,9 +2,9 @@
 import type { Device, DType } from "../device.js";
 import { ForetokenError } from "../errors.js";
 import { native } from "../native.js";
-import { detach } from "../scope.js";
+import { owning } from "../scope.js";
 import { Parameter } from "../tape.js";
-import { empty } from "../tensor.js";
+import { empty, type Tensor } from "../tensor.js";
 
 /** How a parameter starts: all ones, all zeros, or normal with this standard deviation. */
 export type Start = "ones" | "zeros" | { readonly std: number };
@@ -24,9 +24,12 @@ export class ParameterStore {
 
   create(name: string, shape: readonly number[], start: Start): Parameter {
     const { device, dtype } = this;
-    const made = (as: DType) => detach(empty(shape, { dtype: as, device, tag: "parameter" }));
-    const master = made(dtype === "f64" ? "f64" : "f32");
-    const parameter = new Parameter(name, master, dtype === "bf16" ? made("bf16") : master);
+    const made = (as: DType): Tensor => empty(shape, { dtype: as, device, tag: "parameter" });
+    const [master, value] = owning(() => {
+      const master = made(dtype === "f64" ? "f64" : "f32");
+      return [master, dtype === "bf16" ? made("bf16") : master];
+    });
+    const parameter = new Parameter(name, master, value);
     if (start === "ones" || start === "zeros") native().fill(master.handle, start === "ones" ? 1 : 0);
     else native().randomNormal(master.handle, 0, start.std, this.seed, this.byName.size);
     if (this.byName.has(name)) {

@@ -1,7 +1,6 @@
 // Heads without memory: one matrix, or nothing at all.
 import { linear, packWeight } from "../ops/linear.js";
 import { reshape } from "../ops/reshape.js";
-import { detach } from "../scope.js";
 import type { Parameter } from "../tape.js";
 import type { Tensor } from "../tensor.js";
 import type { Module, ModuleCache } from "./module.js";
@@ -19,7 +18,7 @@ export class LinearHead implements Module {
   }
 
   newCache(): ModuleCache {
-    const packed = detach(packWeight(this.weight));
+    const packed = packWeight(this.weight);
     return { forward: (x) => linear(x, packed), dispose: () => packed.dispose() };
   }
 }

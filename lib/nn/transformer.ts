@@ -5,7 +5,7 @@ import { linear, packWeight } from "../ops/linear.js";
 import { reshape } from "../ops/reshape.js";
 import { rmsNorm } from "../ops/rms-norm.js";
 import { swiglu } from "../ops/swiglu.js";
-import { detach, scope } from "../scope.js";
+import { scope } from "../scope.js";
 import type { Parameter, Weight } from "../tape.js";
 import { zeros, type Tensor } from "../tensor.js";
 import type { Module, ModuleCache, SequenceContext } from "./module.js";
@@ -83,11 +83,12 @@ export class TransformerLayer implements Module {
     const { numKeyValueHeads } = this.size;
     const { value } = this.inputNorm;
     const shape = [slots, numKeyValueHeads, capacity, this.headWidth];
-    const cache = (): Tensor => detach(zeros(shape, { dtype: value.dtype, device: value.device, tag: "cache" }));
+    const cache = (): Tensor => zeros(shape, { dtype: value.dtype, device: value.device, tag: "cache" });
     const [keys, values] = [cache(), cache()];
-    const packed = Object.fromEntries(
-      MATRICES.map((name) => [name, detach(packWeight(this.matrices[name]))]),
-    ) as Record<keyof Matrices, Tensor>;
+    const packed = Object.fromEntries(MATRICES.map((name) => [name, packWeight(this.matrices[name])])) as Record<
+      keyof Matrices,
+      Tensor
+    >;
     return {
       forward: (x, rows) => this.forwardCached(x, rows, keys, values, packed),
       dispose: () => {

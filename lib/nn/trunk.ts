@@ -5,7 +5,7 @@ import { embedding } from "../ops/embedding.js";
 import { linear } from "../ops/linear.js";
 import { reshape } from "../ops/reshape.js";
 import { rnn } from "../ops/rnn.js";
-import { detach, scope } from "../scope.js";
+import { scope } from "../scope.js";
 import type { Parameter } from "../tape.js";
 import { tensor, zeros, type Tensor } from "../tensor.js";
 import type { SequenceContext, Trunk, TrunkCache } from "./module.js";
@@ -89,8 +89,8 @@ export class RnnTrunk implements Trunk {
     const { hiddenSize } = this.size;
     const { dtype, device } = this.embedding.value;
     // The last hidden state of each sequence, kept as a cache with one position.
-    const state = detach(zeros([slots, 1, 1, hiddenSize], { dtype, device, tag: "cache" }));
-    const origin = detach(tensor(new Int32Array(Math.max(slots, 1)), { dtype: "i32", device }));
+    const state = zeros([slots, 1, 1, hiddenSize], { dtype, device, tag: "cache" });
+    const origin = tensor(new Int32Array(Math.max(slots, 1)), { dtype: "i32", device });
     const advance = (embedded: Tensor, sequence: Tensor): Tensor => {
       const [count = 0, length = 0] = embedded.shape;
       const h = this.recur(embedded, gatherRows(state.view([slots, hiddenSize]), sequence));

@@ -2,7 +2,7 @@
 // (arXiv 2411.09009, 2410.10989).
 import { ForetokenError } from "../errors.js";
 import { native } from "../native.js";
-import { activeTape, sumDType, valueOf, type Weight } from "../tape.js";
+import { activeTape, begin, type GradientBuffer, sumDType, valueOf, type Weight } from "../tape.js";
 import { empty, type Tensor } from "../tensor.js";
 import { checkDType, checkFloat, checkNumber, checkShape, dimension } from "./check.js";
 
@@ -206,10 +206,9 @@ export function linearCrossEntropy(
         dh?.tensor.handle ?? 0,
         dw?.tensor.handle ?? 0,
         db?.tensor.handle ?? 0,
-        dh?.filled ?? false,
-        dw?.filled ?? db?.filled ?? false,
+        begin(dh),
+        begin(dw, db),
       );
-      for (const sink of [dh, dw, db]) if (sink) sink.filled = true;
     });
   }
   for (const temporary of [loss, lse, share, total, where.tokens]) if (temporary !== result) temporary.dispose();
@@ -233,8 +232,8 @@ export interface TrainLossOptions extends LossSettings {
 export function linearCrossEntropyTrain(
   hidden: Tensor,
   unembedding: Weight,
-  dUnembedding: { tensor: Tensor; filled: boolean },
-  dBias: { tensor: Tensor; filled: boolean } | undefined,
+  dUnembedding: GradientBuffer,
+  dBias: GradientBuffer | undefined,
   targets: Targets,
   options: TrainLossOptions,
 ): Tensor {
@@ -261,9 +260,7 @@ export function linearCrossEntropyTrain(
     dUnembedding.tensor.handle,
     dBias?.tensor.handle ?? 0,
     false,
-    dUnembedding.filled,
+    begin(dUnembedding, dBias),
   );
-  dUnembedding.filled = true;
-  if (dBias) dBias.filled = true;
   return dhidden;
 }

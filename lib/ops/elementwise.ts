@@ -1,7 +1,7 @@
 // Element-wise ops: add, scale, cast, and summing in place.
 import type { DType } from "../device.js";
 import { native } from "../native.js";
-import { activeTape } from "../tape.js";
+import { activeTape, copyOf } from "../tape.js";
 import { empty, type Tensor } from "../tensor.js";
 import { checkDType, checkFloat, checkSameShape } from "./check.js";
 
@@ -14,8 +14,9 @@ export function add(a: Tensor, b: Tensor): Tensor {
   const tape = activeTape();
   if (tape && (tape.wants(a) || tape.wants(b))) {
     tape.record(y, [], (dy) => {
-      if (tape.wants(b)) tape.give(b, dy.tensor.view(dy.tensor.shape));
+      if (tape.wants(a) && tape.wants(b)) tape.give(b, copyOf(dy.tensor)); // each may be overwritten later on
       if (tape.wants(a)) tape.give(a, dy.take());
+      else tape.give(b, dy.take());
     });
   }
   return y;

@@ -1,6 +1,6 @@
 // Token embedding.
 import { native } from "../native.js";
-import { activeTape, valueOf, type Weight } from "../tape.js";
+import { activeTape, begin, valueOf, type Weight } from "../tape.js";
 import { empty, type Tensor } from "../tensor.js";
 import { checkDType, checkFloat, checkNumber, checkShape, dimension } from "./check.js";
 
@@ -31,8 +31,7 @@ export function embedding(tokens: Tensor, weight: Weight, options: EmbeddingOpti
     const saved = tape.save(tokens);
     tape.record(y, [saved], (dy) => {
       const dw = tape.weightSink(weight);
-      native().embeddingBackward(dy.tensor.handle, saved.tensor.handle, dw.tensor.handle, dw.filled);
-      dw.filled = true;
+      native().embeddingBackward(dy.tensor.handle, saved.tensor.handle, dw.tensor.handle, begin(dw));
     });
   }
   return y;

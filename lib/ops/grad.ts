@@ -1,7 +1,7 @@
 // Gradients of a function of tensors.
 import { ForetokenError, formatShape } from "../errors.js";
-import { detach, scope, track } from "../scope.js";
-import { sumDType, tape } from "../tape.js";
+import { scope } from "../scope.js";
+import { gradientBuffer, tape } from "../tape.js";
 import { empty, type Tensor } from "../tensor.js";
 import { native } from "../native.js";
 
@@ -21,33 +21,25 @@ export interface ValueAndGradients {
 export function grad<Inputs extends Tensor[]>(
   fn: (...inputs: Inputs) => Tensor,
 ): (...inputs: Inputs) => ValueAndGradients {
-  return (...inputs) => {
-    const result = scope(() =>
+  return (...inputs) =>
+    scope(() =>
       tape((t) => {
-        const sinks = inputs.map((x) => ({
-          tensor: detach(empty(x.shape, { dtype: sumDType(x.dtype), device: x.device, tag: "gradient" })),
-          filled: false,
-        }));
-        const leaves = inputs.map((x, i) => t.leaf(x, sinks[i])) as Inputs;
-        const value = fn(...leaves);
+        const sinks = inputs.map(gradientBuffer);
+        const value = fn(...(inputs.map((x, i) => t.leaf(x, sinks[i])) as Inputs));
         if (value.size !== 1) {
-          for (const sink of sinks) sink.tensor.dispose();
+          const got = formatShape(value.shape);
           throw new ForetokenError("SHAPE_MISMATCH", {
             op: "grad",
             argument: "fn's value",
             wanted: "one element",
-            got: formatShape(value.shape),
+            got,
           });
         }
         const one = empty(value.shape, { dtype: value.dtype, device: value.device });
         native().fill(one.handle, 1);
-        const result = detach(value.view(value.shape));
         t.backward([[value, one]]);
         for (const sink of sinks) if (!sink.filled) native().fill(sink.tensor.handle, 0);
-        return { value: result, gradients: sinks.map((sink) => sink.tensor) };
+        return { value, gradients: sinks.map(({ tensor }) => tensor) };
       }),
     );
-    for (const tensor of [result.value, ...result.gradients]) track(tensor);
-    return result;
-  };
 }

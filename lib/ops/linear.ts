@@ -1,7 +1,7 @@
 // Matrix products with weights as PyTorch stores them: (out, in).
 import { ForetokenError } from "../errors.js";
 import { native } from "../native.js";
-import { activeTape, valueOf, type Tape, type Weight } from "../tape.js";
+import { activeTape, begin, gradientBuffer, valueOf, type Tape, type Weight } from "../tape.js";
 import { empty, emptyPacked, type Tensor } from "../tensor.js";
 import { checkDType, checkFloat, checkShape, dimension } from "./check.js";
 import { cast } from "./elementwise.js";
@@ -29,18 +29,19 @@ export function linear(x: Tensor, weight: Weight, options: LinearOptions = {}): 
     checkShape("linear", "residual", options.residual, shape);
     checkDType("linear", "residual", options.residual, x.dtype);
   }
+  const tape = activeTape();
+  const recorded = tape && linearNeedsGradient(tape, x, weight, options);
+  if (recorded && w.layout === "packed") {
+    throw new ForetokenError("BAD_ARGUMENT", {
+      op: "linear",
+      argument: "weight",
+      wanted: "a row-major weight where gradients are recorded",
+      got: "a packed one",
+    });
+  }
   const y = empty(shape, { dtype: options.dtype ?? x.dtype, device: x.device });
   native().linear(x.handle, w.handle, bias?.handle ?? 0, options.residual?.handle ?? 0, y.handle);
-  const tape = activeTape();
-  if (tape && linearNeedsGradient(tape, x, weight, options)) {
-    if (w.layout === "packed") {
-      throw new ForetokenError("BAD_ARGUMENT", {
-        op: "linear",
-        argument: "weight",
-        wanted: "a row-major weight where gradients are recorded",
-        got: "a packed one",
-      });
-    }
+  if (recorded) {
     const savedX = tape.save(x);
     tape.record(y, [savedX], (dy) => {
       linearBackward(tape, dy.tensor, x, savedX.tensor, weight, options.bias);
@@ -64,25 +65,16 @@ function linearBackward(
 ): void {
   const w = valueOf(weight);
   const upstream = dy.dtype === w.dtype ? dy : cast(dy, w.dtype);
-  if (tape.wantsWeight(weight)) {
-    const dw = tape.weightSink(weight);
-    const db = bias && tape.weightSink(bias);
-    if (db && db.filled !== dw.filled) {
-      throw new ForetokenError("BAD_ARGUMENT", {
-        op: "linear",
-        argument: "bias",
-        wanted: "a bias used together with its weight",
-        got: "one whose gradient was begun elsewhere",
-      });
-    }
-    native().linearBackwardWeight(upstream.handle, savedX.handle, dw.tensor.handle, db?.tensor.handle ?? 0, dw.filled);
-    dw.filled = true;
-    if (db) db.filled = true;
+  if (tape.wantsWeight(weight) || tape.wantsWeight(bias)) {
+    const dw = tape.wantsWeight(weight) ? tape.weightSink(weight) : gradientBuffer(w);
+    const db = bias && tape.wantsWeight(bias) ? tape.weightSink(bias) : undefined;
+    const accumulate = begin(dw, db);
+    const dbias = db?.tensor.handle ?? 0;
+    native().linearBackwardWeight(upstream.handle, savedX.handle, dw.tensor.handle, dbias, accumulate);
   }
   if (tape.wants(x)) {
     const dx = tape.sink(x);
-    native().linearBackwardInput(upstream.handle, w.handle, dx.tensor.handle, dx.filled);
-    dx.filled = true;
+    native().linearBackwardInput(upstream.handle, w.handle, dx.tensor.handle, begin(dx));
   }
   if (upstream !== dy) upstream.dispose();
 }

@@ -1,6 +1,6 @@
 // Root-mean-square norm (arXiv 1910.07467).
 import { native } from "../native.js";
-import { activeTape, sumDType, untaped, valueOf, type Weight } from "../tape.js";
+import { activeTape, begin, gradientBuffer, sumDType, untaped, valueOf, type Weight } from "../tape.js";
 import { empty, type Tensor } from "../tensor.js";
 import { checkDType, checkFloat, checkShape, dimension } from "./check.js";
 
@@ -27,7 +27,7 @@ export function rmsNorm(x: Tensor, weight: Weight, eps = 1e-5): Tensor {
       y,
       [saved],
       (dy) => {
-        const dx = tape.wants(x) ? tape.sink(x, sumDType(x.dtype)) : scratchGradient(x);
+        const dx = tape.wants(x) ? tape.sink(x, sumDType(x.dtype)) : gradientBuffer(x);
         const dw = tape.weightSink(weight);
         native().rmsNormBackward(
           dy.tensor.handle,
@@ -36,19 +36,12 @@ export function rmsNorm(x: Tensor, weight: Weight, eps = 1e-5): Tensor {
           dx.tensor.handle,
           dw.tensor.handle,
           eps,
-          dx.filled,
-          dw.filled,
+          begin(dx),
+          begin(dw),
         );
-        dx.filled = true;
-        dw.filled = true;
       },
       { recompute: () => untaped(() => forward(saved.tensor, w, eps)) },
     );
   }
   return y;
 }
-
-const scratchGradient = (x: Tensor): { tensor: Tensor; filled: boolean } => ({
-  tensor: empty(x.shape, { dtype: x.dtype, device: x.device }),
-  filled: false,
-});

@@ -1,6 +1,7 @@
 // The tanh recurrent network.
+import { ForetokenError } from "../errors.js";
 import { native } from "../native.js";
-import { activeTape, valueOf, type Weight } from "../tape.js";
+import { activeTape, begin, valueOf, type Weight } from "../tape.js";
 import { empty, type Tensor } from "../tensor.js";
 import { cast } from "./elementwise.js";
 import { checkDType, checkFloat, checkShape } from "./check.js";
@@ -14,9 +15,13 @@ export function rnn(a: Tensor, weight: Weight, h0?: Tensor): Tensor {
   checkShape("rnn", "weight", w, [width, width]);
   checkDType("rnn", "weight", w, a.dtype);
   if (h0) checkShape("rnn", "h0", h0, [batch, width]);
+  const tape = activeTape();
+  if (tape?.wants(h0)) {
+    const details = { op: "rnn", argument: "h0", wanted: "a state that wants no gradient", got: "one that does" };
+    throw new ForetokenError("BAD_ARGUMENT", details);
+  }
   const h = empty(a.shape, { dtype: a.dtype, device: a.device });
   native().rnn(a.handle, w.handle, h0?.handle ?? 0, h.handle);
-  const tape = activeTape();
   if (tape && (tape.wants(a) || tape.wantsWeight(weight))) {
     const saved = tape.save(h);
     const start = h0 && tape.save(h0);
@@ -30,9 +35,8 @@ export function rnn(a: Tensor, weight: Weight, h0?: Tensor): Tensor {
         start?.tensor.handle ?? 0,
         da.handle,
         dw.tensor.handle,
-        dw.filled,
+        begin(dw),
       );
-      dw.filled = true;
       if (tape.wants(a)) tape.give(a, da);
     });
   }

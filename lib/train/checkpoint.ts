@@ -25,6 +25,8 @@ export interface RunState {
   /** The dataset's position behind the last batch. */
   readonly dataPosition: number;
   readonly seed: number;
+  /** T, in which dataPosition counts. */
+  readonly contextLength: number;
   readonly simd: string;
   /** The dataset's fingerprint. */
   readonly data: string;
@@ -62,11 +64,15 @@ export async function saveTraining(
   return join(run, "checkpoints", name);
 }
 
-/** Brings model and optimizer to where the run's latest checkpoint stood. Throws BAD_CHECKPOINT. */
+/**
+ * Brings model and optimizer to where the run's latest checkpoint stood; `check` may refuse its state before anything is
+ * changed. Throws BAD_CHECKPOINT.
+ */
 export async function loadTraining(
   run: string,
   model: LanguageModel,
   optimizer: AdamW,
+  check: (state: RunState) => void,
   fs: FileSystem = diskFileSystem,
 ): Promise<RunState> {
   const header = await readCheckpointHeader(run, fs);
@@ -91,6 +97,7 @@ export async function loadTraining(
       got: model.dtype,
     });
   }
+  check(state);
   await verifyChecksums(fs, header.folder, [OPTIMIZER, STATE]);
   await using file = await openSafetensors(join(header.folder, OPTIMIZER), fs);
   const targets = moments(optimizer);
@@ -107,6 +114,7 @@ function runState(json: unknown, path: string): RunState {
     tokens: "number",
     dataPosition: "number",
     seed: "number",
+    contextLength: "number",
     simd: "string",
     data: "string",
     dtype: "string",

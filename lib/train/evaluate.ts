@@ -6,7 +6,7 @@ import { DeviceBatch } from "../mtp/batch.js";
 import { checkTokens, type LanguageModel } from "../mtp/model.js";
 import { evaluatePass, PassState } from "../mtp/pass.js";
 import { tokenLosses } from "../ops/cross-entropy.js";
-import { detach, scope } from "../scope.js";
+import { owning, scope } from "../scope.js";
 import { tensor } from "../tensor.js";
 import { headMetrics, type HeadMetrics } from "./metrics.js";
 
@@ -39,8 +39,7 @@ export async function evaluate(
     contextLength: options.contextLength ?? model.config.maxPositions,
     lookahead: model.config.futureTokens,
   };
-  const batch = new DeviceBatch(model.device, shape);
-  const state = new PassState(model);
+  const [batch, state] = owning(() => [new DeviceBatch(model.device, shape), new PassState(model)]);
   try {
     const sums = new Float64Array(model.heads.length * 8);
     let count = 0;
@@ -101,20 +100,17 @@ export async function score(model: LanguageModel, text: string | readonly number
   }
   const loss = scope(() => {
     const row = tensor(tokens, { dtype: "i32", device: model.device, shape: [1, tokens.length] });
-    const length = tokens.length - 1;
-    const z = model.trunk.forward(row, length, {});
-    let result: ReturnType<typeof tokenLosses>["loss"] | undefined;
-    model.forEachHidden(z, {}, (head, hidden) => {
-      if (head.ahead !== 1) return;
-      result = detach(
-        tokenLosses(hidden, head.unembedding.weight, { tokens: row, shift: 1 }, { bias: head.unembedding.bias }).loss,
-      );
-    });
-    return result;
+    const z = model.trunk.forward(row, tokens.length - 1, {});
+    const [first] = model.mapHeads(z, {}, ({ ahead, unembedding: { weight, bias } }, hidden) =>
+      ahead === 1 ? tokenLosses(hidden, weight, { tokens: row, shift: 1 }, { bias }).loss : undefined,
+    );
+    return first;
   });
-  const values = await loss?.toFloats();
-  loss?.dispose();
-  return Float32Array.from(values ?? [], (nats) => -nats);
+  try {
+    return Float32Array.from((await loss?.toFloats()) ?? [], (nats) => -nats);
+  } finally {
+    loss?.dispose();
+  }
 }
 
 function encode(model: LanguageModel, text: string): Int32Array {

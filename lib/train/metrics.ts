@@ -5,7 +5,7 @@ import { METRIC_COLUMNS } from "../ops/metrics.js";
 export interface HeadMetrics {
   /** Σ λ_i·losses[i]. */
   readonly loss: number;
-  /** Mean over valid targets, nats. */
+  /** Mean over valid targets, nats; NaN (null in JSON) where there were none. */
   readonly losses: readonly number[];
   readonly accuracies: readonly number[];
   /** P(head i right | heads 1..i−1 right); null when the condition was never met. */
@@ -45,12 +45,12 @@ export function headMetrics(sums: ArrayLike<number>, weights: readonly number[])
   const column = (head: number, k: number): number => sums[head * METRIC_COLUMNS + k] ?? 0;
   const share = (head: number, part: number, whole: number): number | null =>
     column(head, whole) > 0 ? column(head, part) / column(head, whole) : null;
-  const losses = weights.map((_, i) => share(i, 0, 1) ?? 0);
+  const losses = weights.map((_, i) => share(i, 0, 1) ?? NaN);
   const acceptances = weights.map((_, i) => (i === 0 ? 1 : share(i, 5, 6)));
   return {
-    loss: losses.reduce((sum, loss, i) => sum + loss * (weights[i] ?? 0), 0),
+    loss: losses.reduce((sum, loss, i) => sum + (Number.isNaN(loss) ? 0 : loss * (weights[i] ?? 0)), 0),
     losses,
-    accuracies: weights.map((_, i) => share(i, 2, 1) ?? 0),
+    accuracies: weights.map((_, i) => share(i, 2, 1) ?? NaN),
     conditionalAccuracies: weights.map((_, i) => share(i, 3, 4)),
     acceptances,
     expectedTokensPerForward: acceptances.reduce<number>((sum, acceptance) => sum + (acceptance ?? 0), 0),

@@ -3,7 +3,7 @@ import type { Device } from "../device.js";
 import { ForetokenError } from "../errors.js";
 import { native } from "../native.js";
 import { adamw, gradientNorm, type AdamWSettings } from "../ops/optimizer.js";
-import { detach } from "../scope.js";
+import { owning } from "../scope.js";
 import type { Parameter } from "../tape.js";
 import { empty, zeros, type Tensor } from "../tensor.js";
 
@@ -48,21 +48,29 @@ export class AdamW {
     this.settings = { beta1, beta2, eps: options.eps ?? 1e-8, clipNorm: options.clipNorm ?? 1 };
     this.weightDecay = options.weightDecay ?? 0.1;
     const device = deviceOf(parameters);
-    const zerosLike = ({ master }: Parameter): Tensor =>
-      detach(zeros(master.shape, { dtype: master.dtype, device, tag: "optimizer" }));
-    this.moments = new Map(
-      parameters.map((parameter) => [parameter, { m: zerosLike(parameter), v: zerosLike(parameter) }]),
-    );
     const real = parameters[0]?.master.dtype === "f64" ? "f64" : "f32";
-    this.norm = detach(empty([1], { dtype: real, device, tag: "optimizer" }));
-    this.state = detach(zeros([4], { dtype: real, device, tag: "optimizer" }));
-    this.ownStatus = detach(zeros([4], { dtype: "i32", device, tag: "optimizer" }));
+    const buffer = (shape: readonly number[], dtype: "f32" | "f64" | "i32"): Tensor =>
+      zeros(shape, { dtype, device, tag: "optimizer" });
+    const made = owning(() => ({
+      moments: new Map(parameters.map((each) => [each, { m: buffer(each.shape, real), v: buffer(each.shape, real) }])),
+      norm: buffer([1], real),
+      state: buffer([4], real),
+      status: buffer([4], "i32"),
+    }));
+    this.moments = made.moments;
+    this.norm = made.norm;
+    this.state = made.state;
+    this.ownStatus = made.status;
   }
 
   /**
    * One step with the gradients that are there; parameters without one are left alone. status (4) i32: see `adamw`.
    */
   step(learningRate: number, status: Tensor = this.ownStatus): void {
+    if (!Number.isFinite(learningRate)) {
+      const details = { op: "adamw", argument: "learningRate", wanted: "a finite number", got: String(learningRate) };
+      throw new ForetokenError("BAD_ARGUMENT", details);
+    }
     this.steps++;
     this.state.write([learningRate, this.steps, 0, 0]);
     const moved = [...this.moments].filter(([parameter]) => parameter.filled);
@@ -112,7 +120,7 @@ function deviceOf(parameters: readonly Parameter[]): Device {
 export async function clipGradNorm(parameters: readonly Parameter[], maxNorm: number): Promise<number> {
   const moved = parameters.filter(({ filled }) => filled);
   const grads = moved.map(({ tensor }) => tensor);
-  const norm = detach(empty([1], { dtype: grads[0]?.dtype ?? "f32", device: deviceOf(parameters) }));
+  const norm = owning(() => empty([1], { dtype: grads[0]?.dtype ?? "f32", device: deviceOf(parameters) }));
   try {
     gradientNorm(grads, norm);
     const value = await norm.item();

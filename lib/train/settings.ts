@@ -2,6 +2,7 @@
 import { ForetokenError } from "../errors.js";
 import { lazySchema, parseOptions } from "../validation.js";
 import type { Dataset } from "../io/dataset.js";
+import type { FileSystem } from "../io/files.js";
 import type { HeadWeights } from "../mtp/head-weights.js";
 import type { LanguageModel } from "../mtp/model.js";
 import type { EvalMetrics, StepMetrics } from "./metrics.js";
@@ -15,6 +16,7 @@ export interface TrainerOptions {
   evalBatches?: number | undefined;
   /** Optimizer steps. Give this or `epochs`; default 1000. */
   steps?: number | undefined;
+  /** Passes over the data, whole ones. */
   epochs?: number | undefined;
   /** Rows per micro-batch. Default 8. */
   batchSize?: number | undefined;
@@ -54,6 +56,8 @@ export interface TrainerOptions {
   signal?: AbortSignal | undefined;
   /** Bytes that the run may take; MEMORY_BUDGET before the first step if it needs more. */
   memoryBudget?: number | undefined;
+  /** Where checkpoints are kept. Default: the disk. */
+  fileSystem?: FileSystem | undefined;
   onStep?: ((metrics: StepMetrics) => void) | undefined;
   onEval?: ((metrics: EvalMetrics) => void) | undefined;
 }
@@ -67,7 +71,7 @@ const schema = lazySchema((z) => {
     evalData: z.custom((value) => value === undefined || isDataset(value), "a dataset, as from textDataset").optional(),
     evalBatches: count.optional(),
     steps: count.optional(),
-    epochs: z.number().positive().optional(),
+    epochs: count.optional(),
     batchSize: count.default(8),
     contextLength: count.optional(),
     accumulate: count.default(1),
@@ -95,6 +99,7 @@ const schema = lazySchema((z) => {
     seed: z.int().default(0),
     signal: z.instanceof(AbortSignal).optional(),
     memoryBudget: z.number().positive().optional(),
+    fileSystem: anything.optional(),
     onStep: anything.optional(),
     onEval: anything.optional(),
   });
@@ -125,6 +130,7 @@ export function resolveTrainerOptions(model: LanguageModel, options: TrainerOpti
     data: options.data,
     evalData: options.evalData,
     headWeights: options.headWeights ?? "equal",
+    fileSystem: options.fileSystem,
     onStep: options.onStep,
     onEval: options.onEval,
     shape,

@@ -46,7 +46,6 @@ export class TrainingState {
       trainPass(model, batch, pass, i === 0);
     }
     optimizer.step(learningRate, pass.status);
-    model.version++;
   }
 
   /** Waits for the enqueued step and reads what it reports. */

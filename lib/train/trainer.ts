@@ -61,22 +61,32 @@ export class Trainer implements AsyncIterable<StepMetrics> {
     return last;
   }
 
-  /** Yields each step's metrics. Throws NOT_FINITE (weights stay those of the last good step), ABORTED (after saving), SAVE_FAILED, OUT_OF_MEMORY. */
+  /**
+   * Yields each step's metrics, once. Leaving the loop early ends the run without saving. Throws NOT_FINITE (weights stay
+   * those of the last good step), ABORTED (after saving), SAVE_FAILED, OUT_OF_MEMORY.
+   */
   async *[Symbol.asyncIterator](): AsyncGenerator<StepMetrics, void, undefined> {
-    if (this.running) throw new ForetokenError("BAD_ARGUMENT", "this trainer is running already", { op: "train" });
-    this.running = true;
+    if (this.running || this.step > 0) {
+      const remedy = "Make a new one; with `resume` it goes on from the last checkpoint.";
+      throw new ForetokenError("BAD_ARGUMENT", "this trainer has run already", { op: "train", remedy });
+    }
     const { model, settings } = this;
+    model.device.resetPeak();
     const state = new TrainingState(model, settings.shape, settings);
+    this.running = true;
     try {
       await this.begin(state);
       const log = settings.out === undefined ? undefined : await RunLog.open(settings.out, this.describe(), this.step);
-      const batches = settings.data.batches({ ...settings.shape, seed: settings.seed, position: this.position });
-      while (this.step < settings.steps) {
-        const metrics = await this.takeStep(state, batches);
+      const { shape, seed, epochs, accumulate } = settings;
+      const source = settings.data.batches({ ...shape, seed, position: this.position, ...(epochs && { epochs }) });
+      let next = take(source, accumulate);
+      while (this.step < settings.steps && next.length > 0) {
+        const metrics = await this.takeStep(state, next);
         await log?.append(metrics);
         settings.onStep?.(metrics);
         yield metrics;
-        await this.afterStep(state, log);
+        next = take(source, accumulate);
+        await this.afterStep(state, log, this.step === settings.steps || next.length === 0);
       }
     } finally {
       await model.device.sync().catch(() => undefined);
@@ -102,8 +112,10 @@ export class Trainer implements AsyncIterable<StepMetrics> {
       }
       return;
     }
-    const from = await loadTraining(out, model, state.optimizer);
-    this.checkSame(from);
+    const check = (saved: RunState): void => {
+      this.checkSame(saved);
+    };
+    const from = await loadTraining(out, model, state.optimizer, check, settings.fileSystem);
     [this.step, this.tokens, this.position] = [from.step, from.tokens, from.dataPosition];
   }
 
@@ -115,6 +127,14 @@ export class Trainer implements AsyncIterable<StepMetrics> {
         argument: "seed",
         wanted: `${from.seed} as in the checkpoint`,
         got: String(settings.seed),
+      });
+    }
+    if (from.contextLength !== settings.shape.contextLength) {
+      throw new ForetokenError("BAD_CHECKPOINT", {
+        op: "resume",
+        argument: "contextLength",
+        wanted: `${from.contextLength} as in the checkpoint`,
+        got: String(settings.shape.contextLength),
       });
     }
     if (from.data !== settings.data.fingerprint && !settings.allowChangedData) {
@@ -131,16 +151,10 @@ export class Trainer implements AsyncIterable<StepMetrics> {
     }
   }
 
-  private async takeStep(state: TrainingState, source: Iterator<Batch, void, undefined>): Promise<StepMetrics> {
+  private async takeStep(state: TrainingState, batches: readonly Batch[]): Promise<StepMetrics> {
     const { settings, model } = this;
     const step = this.step + 1;
     const started = performance.now();
-    const batches: Batch[] = [];
-    for (let i = 0; i < settings.accumulate; i++) {
-      const next = source.next();
-      if (next.done) break;
-      batches.push(next.value);
-    }
     const weights = headWeightsAt(settings.headWeights, model.heads.length, step);
     const learningRate = learningRateAt(step, settings);
     state.enqueue(batches, weights, learningRate);
@@ -166,29 +180,40 @@ export class Trainer implements AsyncIterable<StepMetrics> {
     };
   }
 
-  private async afterStep(state: TrainingState, log: RunLog | undefined): Promise<void> {
+  private async afterStep(state: TrainingState, log: RunLog | undefined, last: boolean): Promise<void> {
     const { settings, step } = this;
-    const last = step === settings.steps;
-    const aborted = settings.signal?.aborted ?? false;
     const due = (every: number | undefined): boolean => every !== undefined && step % every === 0;
-    if (settings.evalData && !aborted && (last || due(settings.evalEvery))) {
-      const metrics = await evaluate(this.model, settings.evalData, {
-        ...settings.shape,
-        maxBatches: settings.evalBatches,
-      });
-      this.evaluation = { split: "eval", step, ...metrics };
-      await log?.append(this.evaluation);
-      settings.onEval?.(this.evaluation);
-    }
+    if (last || due(settings.evalEvery)) await this.evaluateHeldOut(log);
+    const aborted = settings.signal?.aborted ?? false;
     if (settings.out !== undefined && (last || aborted || due(settings.saveEvery))) {
-      this.checkpoint = await saveTraining(settings.out, this.model, state.optimizer, this.runState(), settings.keep);
+      this.checkpoint = await saveTraining(
+        settings.out,
+        this.model,
+        state.optimizer,
+        this.runState(),
+        settings.keep,
+        settings.fileSystem,
+      );
     }
     if (aborted && !last) {
-      throw new ForetokenError("ABORTED", `training was stopped after step ${step}`, {
-        op: "train",
-        remedy: this.checkpoint && "Everything is saved: resume to go on.",
-      });
+      const remedy = this.checkpoint && "Everything is saved: resume to go on.";
+      throw new ForetokenError("ABORTED", `training was stopped after step ${step}`, { op: "train", remedy });
     }
+  }
+
+  /** Evaluates, where there is held-out data; a signal cuts it short. */
+  private async evaluateHeldOut(log: RunLog | undefined): Promise<void> {
+    const { evalData, shape, evalBatches, signal, onEval } = this.settings;
+    if (!evalData || signal?.aborted) return;
+    try {
+      const metrics = await evaluate(this.model, evalData, { ...shape, maxBatches: evalBatches, signal });
+      this.evaluation = { split: "eval", step: this.step, ...metrics };
+    } catch (error) {
+      if (error instanceof ForetokenError && error.code === "ABORTED") return;
+      throw error;
+    }
+    await log?.append(this.evaluation);
+    onEval?.(this.evaluation);
   }
 
   private runState(): RunState {
@@ -198,6 +223,7 @@ export class Trainer implements AsyncIterable<StepMetrics> {
       tokens: this.tokens,
       dataPosition: this.position,
       seed: settings.seed,
+      contextLength: settings.shape.contextLength,
       simd: model.device.simd,
       data: settings.data.fingerprint,
       dtype: model.dtype,
@@ -206,7 +232,7 @@ export class Trainer implements AsyncIterable<StepMetrics> {
 
   /** What trainer.json keeps: every setting that can be written down. */
   private describe(): object {
-    const { data, evalData, signal: _, onStep: _s, onEval: _e, shape, ...plain } = this.settings;
+    const { data, evalData, fileSystem: _f, signal: _, onStep: _s, onEval: _e, shape, ...plain } = this.settings;
     const about = (set: typeof data): object => ({
       fingerprint: set.fingerprint,
       tokens: set.tokenCount,
@@ -254,6 +280,17 @@ export class Trainer implements AsyncIterable<StepMetrics> {
   }
 }
 
+/** Up to `count` batches; fewer, or none, at the end of the data. */
+function take(source: Iterator<Batch, void, undefined>, count: number): Batch[] {
+  const batches: Batch[] = [];
+  while (batches.length < count) {
+    const next = source.next();
+    if (next.done) break;
+    batches.push(next.value);
+  }
+  return batches;
+}
+
 function checkFinite({ sums, gradientNorm, badToken }: StepReport, step: number): void {
   if (badToken) {
     throw new ForetokenError("BAD_DATA", {
@@ -267,6 +304,6 @@ function checkFinite({ sums, gradientNorm, badToken }: StepReport, step: number)
   if (Number.isFinite(gradientNorm) && Array.from(sums).every(Number.isFinite)) return;
   throw new ForetokenError("NOT_FINITE", `loss or gradient is not a finite number at step ${step}`, {
     op: "train",
-    remedy: "The weights are those of the step before. Try a lower learningRate or more warmupSteps.",
+    remedy: `${Number.isFinite(gradientNorm) ? "" : "The weights are those of the step before. "}Try a lower learningRate or more warmupSteps.`,
   });
 }

@@ -39,7 +39,7 @@ uint32_t Device::end_recording() {
 }
 
 void Device::replay(uint32_t id) {
-  enqueue([recording = recordings_.at(id)](Stream& stream) {
+  enqueue_now([recording = recordings_.at(id)](Stream& stream) {
     for (const auto& task : *recording) task->run(stream);
   });
 }

@@ -58,6 +58,7 @@ class Device {
   uint32_t begin_recording();
   uint32_t end_recording();
   bool has_recording(uint32_t id) const { return recordings_.contains(id); }
+  // Not while recording.
   void replay(uint32_t id);
   void free_recording(uint32_t id);
 

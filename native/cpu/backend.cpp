@@ -18,13 +18,29 @@
 
 namespace foretoken::cpu {
 
-#if defined(__x86_64__)
+#if defined(FORETOKEN_ALL_LEVELS)
 // Linux hands out the AMX tile registers only on request (XFEATURE 18); every later thread inherits the grant.
 static bool request_amx() {
   constexpr int kRequestPermission = 0x1023, kTileData = 18;
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
+static void detect_levels(Processor& found) {
+  __builtin_cpu_init();
+  found.avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  found.avx512 = found.avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                 __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  found.avx512bf16 = found.avx512 && __builtin_cpu_supports("avx512bf16");
+  unsigned leaf7[4] = {};
+  __get_cpuid_count(7, 0, &leaf7[0], &leaf7[1], &leaf7[2], &leaf7[3]);
+  bool amx_bf16 = leaf7[3] & (1u << 22), amx_tile = leaf7[3] & (1u << 24);
+  found.amx = found.avx512bf16 && amx_bf16 && amx_tile && request_amx();
+}
+#elif defined(__x86_64__)
+static void detect_levels(Processor&) {}
+#endif
+
+#if defined(__x86_64__)
 static Processor detect() {
   Processor found;
   unsigned a = 0, b = 0, c = 0, d = 0;
@@ -41,15 +57,7 @@ static Processor detect() {
     std::memcpy(model + 16 * i, r, 16);
   }
   found.model = model;
-  __builtin_cpu_init();
-  found.avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-  found.avx512 = found.avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                 __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  found.avx512bf16 = found.avx512 && __builtin_cpu_supports("avx512bf16");
-  unsigned leaf7[4] = {};
-  __get_cpuid_count(7, 0, &leaf7[0], &leaf7[1], &leaf7[2], &leaf7[3]);
-  bool amx_bf16 = leaf7[3] & (1u << 22), amx_tile = leaf7[3] & (1u << 24);
-  found.amx = found.avx512bf16 && amx_bf16 && amx_tile && request_amx();
+  detect_levels(found);
   return found;
 }
 #else
@@ -61,61 +69,48 @@ const Processor& processor() {
   return found;
 }
 
-std::vector<std::string> usable_levels() {
+std::vector<std::string> usable_levels(const Processor& on) {
   std::vector<std::string> levels = {"generic"};
-#if defined(FORETOKEN_ALL_LEVELS)
-  if (processor().avx2) levels.push_back("avx2");
-  if (processor().avx512) levels.push_back("avx512");
-  if (processor().avx512bf16) levels.push_back("avx512bf16");
-  if (processor().amx) levels.push_back("amx");
-#endif
+  if (on.avx2) levels.push_back("avx2");
+  if (on.avx512) levels.push_back("avx512");
+  if (on.avx512bf16) levels.push_back("avx512bf16");
+  if (on.amx) levels.push_back("amx");
   return levels;
 }
 
-// Which level a vendor gets, best first: the first that is recorded and usable. A level is recorded once the whole test
-// suite has passed with it; until then it is taken only when asked for. All were on an Intel machine with AMX
-// (2026-11-22); the instructions of avx512bf16 mean the same on AMD, where the suite has not run yet.
 // Intel's vdpbf16ps runs at half the rate of its fp32 FMA (measured: 186 against 350 GFLOP/s on two threads), so Intel
 // goes to AMX or stays at avx512; AMD's runs at nearly twice (920 against 502).
-struct Preference {
-  const char* vendor;  // nullptr: any
-  const char* level;
-  bool recorded;
-  const char* reason;
-};
 constexpr Preference kPreferences[] = {
     {"GenuineIntel", "amx", true, "AMX tiles multiply bf16 fastest here"},
     {"AuthenticAMD", "avx512bf16", true, "AMD's AVX-512 bf16 products run at twice its fp32 rate"},
     {nullptr, "avx512", true, "AVX-512; bf16 products are widened to fp32"},
     {nullptr, "avx2", true, "AVX2 and FMA, no AVX-512"},
-    {nullptr, "generic", true, "no AVX2: the portable kernels"},
     {"GenuineIntel", "avx512bf16", true, "this vendor's fp32 FMA is faster than its bf16 product"},
 };
+constexpr Preference kPortable = {nullptr, "generic", true, "no AVX2: the portable kernels"};
 
-static bool applies(const Preference& preference, const std::string& vendor) {
-  return !preference.vendor || vendor == preference.vendor;
+std::span<const Preference> preferences() { return kPreferences; }
+
+static bool applies(const Preference& preference, const Processor& on) {
+  return !preference.vendor || on.vendor == preference.vendor;
 }
 
 static bool contains(const std::vector<std::string>& levels, const std::string& level) {
   return std::find(levels.begin(), levels.end(), level) != levels.end();
 }
 
-bool recorded(const std::string& level) {
-  for (const Preference& preference : kPreferences)
-    if (level == preference.level && applies(preference, processor().vendor)) return preference.recorded;
-  return false;
+bool recorded(const std::string& level, const Processor& on, std::span<const Preference> from) {
+  for (const Preference& preference : from)
+    if (level == preference.level && applies(preference, on)) return preference.recorded;
+  return level == kPortable.level;
 }
 
-static const Preference& choice() {
-  const std::vector<std::string> usable = usable_levels();
-  for (const Preference& preference : kPreferences)
-    if (preference.recorded && applies(preference, processor().vendor) && contains(usable, preference.level))
-      return preference;
-  __builtin_unreachable();  // generic is recorded for every vendor and always usable
+const Preference& choose_level(const Processor& on, std::span<const Preference> from) {
+  const std::vector<std::string> usable = usable_levels(on);
+  for (const Preference& preference : from)
+    if (preference.recorded && applies(preference, on) && contains(usable, preference.level)) return preference;
+  return kPortable;
 }
-
-std::string default_level() { return choice().level; }
-std::string level_reason() { return choice().reason; }
 
 const Backend* backend(const std::string& level) {
   static std::mutex lock;
@@ -151,8 +146,8 @@ ProcessorInfo processor_info() {
                      .model = cpu::processor().model.c_str(),  // cut at the padding
                      .levels = cpu::usable_levels(),
                      .unrecorded = {},
-                     .default_level = cpu::default_level(),
-                     .reason = cpu::level_reason()};
+                     .default_level = cpu::choose_level().level,
+                     .reason = cpu::choose_level().reason};
   for (const std::string& level : info.levels)
     if (!cpu::recorded(level)) info.unrecorded.push_back(level);
   return info;
@@ -160,7 +155,7 @@ ProcessorInfo processor_info() {
 
 const Backend* find_cpu_backend(const std::string& level, Failure& failure) {
   const std::string forced = env::simd();
-  const std::string wanted = !level.empty() ? level : !forced.empty() ? forced : cpu::default_level();
+  const std::string wanted = !level.empty() ? level : !forced.empty() ? forced : cpu::choose_level().level;
   if (const Backend* found = cpu::backend(wanted)) return found;
   std::string usable;
   for (const std::string& candidate : cpu::usable_levels()) usable += (usable.empty() ? "" : ", ") + candidate;

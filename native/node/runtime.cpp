@@ -1,7 +1,10 @@
 #include "runtime.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstdio>
 #include <cstring>
+#include <optional>
 
 #include "../core/backends.h"
 #include "../core/cores.h"
@@ -13,7 +16,7 @@ namespace foretoken::node {
 // The arguments of one call. lib/ has checked types and ranges; what can be stale is checked here.
 class Arguments {
  public:
-  static constexpr size_t kMost = 3 + kMaxRank;
+  static constexpr size_t kMost = 4 + kMaxRank;  // one too many is noticed
 
   Arguments(napi_env env, napi_callback_info info) : env_(env) {
     void* data = nullptr;
@@ -44,13 +47,30 @@ class Arguments {
     return found;
   }
 
-  // The numbers from argument `first` on are dimensions.
-  View shape(size_t first, DType dtype) const {
+  // The numbers from argument `first` on are dimensions. nullopt: a JavaScript error is pending. Kernels multiply the
+  // dimensions of the views they get without a check, in any order: so a 0 does not excuse the others.
+  std::optional<View> shape(size_t first, DType dtype, const char* op) const {
+    constexpr int64_t kMostElements = ((int64_t{1} << 53) - 1) / 8;
     View view;
     view.dtype = dtype;
-    view.rank = static_cast<int8_t>(count_ - first);
-    for (size_t i = first; i < count_; i++) view.shape[i - first] = static_cast<int64_t>(number(i));
-    return view;
+    const size_t rank = count_ - first;
+    int64_t elements = 1;
+    bool fits = rank <= kMaxRank;
+    for (size_t i = 0; fits && i < rank; i++) {
+      const double dimension = number(first + i, -1);
+      fits = dimension >= 0 && dimension <= static_cast<double>(kMostElements) && dimension == std::trunc(dimension);
+      if (!fits) break;
+      view.shape[i] = static_cast<int64_t>(dimension);
+      fits = !__builtin_mul_overflow(elements, std::max<int64_t>(view.shape[i], 1), &elements) &&
+             elements <= kMostElements;
+    }
+    view.rank = static_cast<int8_t>(rank);
+    if (fits) return view;
+    environment_->raise({.code = "BAD_ARGUMENT",
+                         .op = op,
+                         .argument = "shape",
+                         .wanted = "up to 4 whole numbers, 0 or more, with a product below 2^50"});
+    return std::nullopt;
   }
 
  private:
@@ -143,10 +163,11 @@ static napi_value made(const Arguments& given, Handle handle, const Failure& fai
 static napi_value allocate(napi_env env, napi_callback_info info) {
   const Arguments given(env, info);
   if (!given.device(0, "allocate")) return nullptr;
-  const View view = given.shape(3, static_cast<DType>(given.number(1)));
+  const std::optional<View> view = given.shape(3, static_cast<DType>(given.number(1)), "allocate");
+  if (!view) return nullptr;
   Failure failure;
   return made(given,
-              given.environment().allocate(given.device_id(0), view, byte_count(view),
+              given.environment().allocate(given.device_id(0), *view, byte_count(*view),
                                            static_cast<Tag>(given.number(2)), failure),
               failure);
 }
@@ -156,19 +177,33 @@ static napi_value allocate_packed(napi_env env, napi_callback_info info) {
   const Arguments given(env, info);
   Device* device = given.device(0, "allocatePacked");
   if (!device) return nullptr;
-  View view = given.shape(3, static_cast<DType>(given.number(1)));
-  view.layout = Layout::packed;
-  const int64_t bytes = device->backend().packed_weight_bytes(view.dtype, view.shape[0], view.shape[1]);
+  std::optional<View> view = given.shape(3, static_cast<DType>(given.number(1)), "allocatePacked");
+  if (!view) return nullptr;
+  view->layout = Layout::packed;
+  const int64_t bytes = device->backend().packed_weight_bytes(view->dtype, view->shape[0], view->shape[1]);
   Failure failure;
-  return made(given,
-              given.environment().allocate(given.device_id(0), view, bytes, static_cast<Tag>(given.number(2)), failure),
-              failure);
+  return made(
+      given, given.environment().allocate(given.device_id(0), *view, bytes, static_cast<Tag>(given.number(2)), failure),
+      failure);
 }
 
 static napi_value refuse(const Arguments& given, const char* op, const char* argument, std::string wanted,
                          std::string got) {
   return given.environment().raise(
       {.code = "BAD_ARGUMENT", .op = op, .argument = argument, .wanted = std::move(wanted), .got = std::move(got)});
+}
+
+// Whether `count` elements from `offset` on, a number from JavaScript, are among the view's.
+static bool stays_within(const View& view, double offset, int64_t count) {
+  return offset >= 0 && offset == std::trunc(offset) &&
+         offset + static_cast<double>(count) <= static_cast<double>(element_count(view));
+}
+
+static napi_value refuse_range(const Arguments& given, const char* op, const char* argument, const View& view,
+                               double offset, int64_t count) {
+  char got[64];
+  std::snprintf(got, sizeof got, "%lld from element %.17g", static_cast<long long>(count), offset);
+  return refuse(given, op, argument, "to stay within " + std::to_string(element_count(view)) + " elements", got);
 }
 
 // view(handle, offset, ...shape) → handle
@@ -178,12 +213,12 @@ static napi_value view(napi_env env, napi_callback_info info) {
   if (!of) return nullptr;
   if (of->view.layout != Layout::row_major)
     return refuse(given, "view", "tensor", "a row-major tensor", "a packed one");
-  View view = given.shape(2, of->view.dtype);
-  const double offset = given.number(1), count = static_cast<double>(element_count(of->view));
-  if (!(offset >= 0 && offset + static_cast<double>(element_count(view)) <= count))
-    return refuse(
-        given, "view", "shape", "to stay within " + std::to_string(element_count(of->view)) + " elements",
-        std::to_string(element_count(view)) + " from element " + std::to_string(static_cast<int64_t>(offset)));
+  std::optional<View> shape = given.shape(2, of->view.dtype, "view");
+  if (!shape) return nullptr;
+  View& view = *shape;
+  const double offset = given.number(1);
+  if (!stays_within(of->view, offset, element_count(view)))
+    return refuse_range(given, "view", "shape", of->view, offset, element_count(view));
   view.data = static_cast<std::byte*>(of->view.data) + static_cast<int64_t>(offset) * bytes_per_element(view.dtype);
   const Handle handle = given.environment().tensors().add(view, of->storage);
   return made(given, handle, {.code = "OUT_OF_MEMORY", .op = "view", .text = "too many tensors are alive"});
@@ -208,16 +243,16 @@ struct StagedWrite {
   std::unique_ptr<std::byte[]> bytes;
   int64_t count;
   void* to;
-  std::atomic<int64_t>* staged;
+  std::atomic<int64_t>* staged;  // nullptr in a recording: the bytes stay there and wait in no queue
 
-  StagedWrite(const void* from, int64_t size, void* target, std::atomic<int64_t>& counter)
-      : bytes(new std::byte[static_cast<size_t>(size)]), count(size), to(target), staged(&counter) {
+  StagedWrite(const void* from, int64_t size, void* target, std::atomic<int64_t>* counter)
+      : bytes(new std::byte[static_cast<size_t>(size)]), count(size), to(target), staged(counter) {
     std::memcpy(bytes.get(), from, static_cast<size_t>(size));
-    *staged += count;
+    if (staged) *staged += count;
   }
   StagedWrite(StagedWrite&&) = default;
   ~StagedWrite() {
-    if (bytes) *staged -= count;
+    if (bytes && staged) *staged -= count;
   }
   void operator()(Stream&) const { std::memcpy(to, bytes.get(), static_cast<size_t>(count)); }
 };
@@ -225,15 +260,13 @@ struct StagedWrite {
 static void write_bytes(Environment& environment, Device& device, void* to, const void* from, int64_t count) {
   constexpr int64_t kMostStaged = 4 << 20;  // beyond that the caller waits: staged bytes are not in the ledger
   Stream* stream = device.stream();
-  if (!device.recording()) {
-    if (!stream) return;
-    if (!stream->idle() && environment.staged() + count > kMostStaged) stream->wait();
-    if (stream->idle()) {
-      std::memcpy(to, from, static_cast<size_t>(count));
-      return;
-    }
-  }
-  device.enqueue(StagedWrite(from, count, to, environment.staged()));
+  if (!stream) return;
+  if (device.recording()) return device.enqueue(StagedWrite(from, count, to, nullptr));
+  if (!stream->idle() && environment.staged() + count > kMostStaged) stream->wait();
+  if (stream->idle())
+    std::memcpy(to, from, static_cast<size_t>(count));
+  else
+    device.enqueue(StagedWrite(from, count, to, &environment.staged()));
 }
 
 static const char* array_name(DType dtype) {
@@ -271,17 +304,15 @@ static napi_value write(napi_env env, napi_callback_info info) {
   if (napi_get_typedarray_info(env, given[1], &type, &length, &data, nullptr, nullptr) != napi_ok ||
       !holds(type, view.dtype))
     return refuse(given, "write", "data", std::string("a ") + array_name(view.dtype), "another type");
-  const double offset = given.number(2), count = static_cast<double>(length);
-  if (!(offset >= 0 && offset + count <= static_cast<double>(element_count(view))))
-    return refuse(given, "write", "data", "to stay within " + std::to_string(element_count(view)) + " elements",
-                  std::to_string(length) + " from element " + std::to_string(static_cast<int64_t>(offset)));
+  const double offset = given.number(2);
+  const auto count = static_cast<int64_t>(length);
+  if (!stays_within(view, offset, count)) return refuse_range(given, "write", "data", view, offset, count);
   if (length == 0) return nullptr;
   Environment& environment = given.environment();
   environment.keep_for_recording(tensor->storage);
   const int64_t element = bytes_per_element(view.dtype);
   write_bytes(environment, *environment.device(tensor->device),
-              static_cast<std::byte*>(view.data) + static_cast<int64_t>(offset) * element, data,
-              static_cast<int64_t>(length) * element);
+              static_cast<std::byte*>(view.data) + static_cast<int64_t>(offset) * element, data, count * element);
   return nullptr;
 }
 
@@ -373,8 +404,13 @@ static napi_value end_record(napi_env env, napi_callback_info info) {
 static napi_value replay(napi_env env, napi_callback_info info) {
   const Arguments given(env, info);
   Device* device = given.device(0, "replay");
+  if (!device) return nullptr;
+  // The recording made now could outlive this one, and then write to memory that is others'.
+  if (device->recording())
+    return given.environment().raise(
+        {.code = "BAD_ARGUMENT", .op = "replay", .text = "nothing can be replayed while ops are recorded"});
   const auto recording = static_cast<uint32_t>(given.number(1));
-  if (device && device->has_recording(recording)) device->replay(recording);
+  if (device->has_recording(recording)) device->replay(recording);
   return nullptr;
 }
 

@@ -52,7 +52,7 @@ describe.each<[string, string[], RegExp]>([
   ["two prompts", ["generate", "x", "--prompt", "a", "--prompt-file", "b"], /got both/],
   [
     "speculation, which this version lacks",
-    ["generate", "x", "--prompt", "a", "--speculate", "auto"],
+    ["generate", "x", "--prompt", "a", "--speculate", "4"],
     /this version decodes with head 1 only: expected off, got auto/,
   ],
   [

@@ -115,6 +115,25 @@ describe.each(Object.entries(models))("%s: a position's logits are the same bits
   });
 });
 
+describe("every width from 1 to 64", () => {
+  const runs = levels().flatMap((simd) => (["f32", "bf16"] as const).map((dtype) => [simd, dtype] as const));
+  it.each(runs)("gives every position the bits that reading one by one gives, %s %s", async (simd, dtype) => {
+    const device = openDevice("cpu", { simd });
+    const config: ModelOptions = { ...size, trunkLayers: 1, futureTokens: 1 };
+    const small = LanguageModel.create(config, { device, dtype, seed: 6 });
+    const tokens = someTokens(66, 11);
+    const bitsBy = async (width: number): Promise<Buffer> => {
+      const widths = Array.from({ length: Math.ceil(tokens.length / width) }, () => width);
+      return Buffer.concat((await logitsBy(small, tokens, widths)).map(({ buffer }) => Buffer.from(buffer)));
+    };
+    const oneByOne = await bitsBy(1);
+    expect(oneByOne).toHaveLength(66 * 256 * 4);
+    for (let width = 2; width <= 64; width++)
+      expect((await bitsBy(width)).equals(oneByOne), `width ${width}`).toBe(true);
+    small.dispose();
+  });
+});
+
 const model = LanguageModel.create(models["parallel"] ?? size, { dtype: "f32", seed: 9, tokenizer: byteTokenizer() });
 
 async function tokensOf(options: GenerateOptions, prompt: readonly number[] = [10, 20, 30]): Promise<number[]> {

@@ -1,7 +1,7 @@
 // Gradients against central finite differences, in float64 on the generic level.
 import { openDevice } from "../../lib/device.js";
 import { Tape, type GradientBuffer } from "../../lib/tape.js";
-import { empty, tensor, type Tensor } from "../../lib/tensor.js";
+import { tensor, type Tensor } from "../../lib/tensor.js";
 
 /** A repeatable stream of normal numbers (mulberry32 and Box–Muller): independent of the library's own generator. */
 export function normals(seed: number): () => number {
@@ -55,7 +55,7 @@ export async function gradientError(
   const tape = new Tape();
   const inputs = values.map(upload);
   const sinks: GradientBuffer[] = inputs.map((x) => ({
-    tensor: empty(x.shape, { dtype: "f64", device }),
+    tensor: tensor(new Float64Array(x.size).fill(NaN), { dtype: "f64", device, shape: [...x.shape] }), // stored to first
     filled: false,
   }));
   const y = tape.run(() => fn(...inputs.map((x, i) => tape.leaf(x, sinks[i]))));

@@ -150,8 +150,15 @@ describe("the closed formula of what is held", () => {
 });
 
 describe("the process", () => {
-  it("grows by no more than the predicted peak × 1.03 + 16 MB", async () => {
-    const { stdout, stderr } = await runChild("mtp/children/high-water.ts");
+  it.each([
+    ["parallel", 4, "bf16"],
+    ["causal", 8, "bf16"],
+    ["anticausal", 2, "f32"],
+    ["linear", 8, "f32"],
+    ["none", 8, "bf16"],
+    ["parallel", 1, "f32"],
+  ] as const)("grows by no more than the predicted peak × 1.03 + 16 MB: %s, n = %i, %s", async (...settings) => {
+    const { stdout, stderr } = await runChild("mtp/children/high-water.ts", { args: settings.map(String) });
     expect(stderr).toBe("");
     const { grown, predicted, peak } = JSON.parse(stdout) as { grown: number; predicted: number; peak: number };
     expect(peak).toBe(predicted);

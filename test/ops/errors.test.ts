@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { openDevice } from "../../lib/device.js";
 import type { ErrorCode } from "../../lib/errors.js";
+import { multiTokenCrossEntropy } from "../../lib/mtp/loss.js";
 import { attention, rope_ } from "../../lib/ops/attention.js";
 import { linearCrossEntropy } from "../../lib/ops/cross-entropy.js";
 import { add, cast } from "../../lib/ops/elementwise.js";
@@ -11,7 +12,8 @@ import { rmsNorm } from "../../lib/ops/rms-norm.js";
 import { rnn } from "../../lib/ops/rnn.js";
 import { sample } from "../../lib/ops/sample.js";
 import { swiglu } from "../../lib/ops/swiglu.js";
-import { tape } from "../../lib/tape.js";
+import { scope } from "../../lib/scope.js";
+import { Parameter, tape } from "../../lib/tape.js";
 import { tensor, zeros, type DType, type Tensor } from "../../lib/tensor.js";
 
 const device = openDevice("cpu");
@@ -19,6 +21,11 @@ const of = (shape: number[], dtype: DType = "f32"): Tensor => zeros(shape, { dty
 const disposed = of([2, 2]);
 disposed.dispose();
 const elsewhere = zeros([2, 2], { dtype: "f32", device: openDevice("dry") });
+
+function unembedding(): Parameter {
+  const weight = of([7, 4]);
+  return new Parameter("lm_head.weight", weight, weight);
+}
 
 const cases: [string, () => unknown, ErrorCode, RegExp][] = [
   [
@@ -127,14 +134,63 @@ const cases: [string, () => unknown, ErrorCode, RegExp][] = [
   ],
   ["sample, dtype", () => sample(of([2, 5], "bf16"), of([2, 3]), of([2, 4], "i32")), "DTYPE_MISMATCH", /logits/],
   ["grad of many numbers", () => grad((x) => add(x, x))(of([3])), "SHAPE_MISMATCH", /one element, got \(3\)/],
+  [
+    "grad of a function that fails",
+    () => grad((x, w) => linear(x, w))(of([2, 3]), of([5, 4])),
+    "SHAPE_MISMATCH",
+    /\[linear\] weight/,
+  ],
+  [
+    "multi-token loss, too few tokens for the heads given as hidden states",
+    () => multiTokenCrossEntropy([of([2, 3, 4]), of([2, 3, 4])], unembedding(), of([2, 3], "i32")),
+    "SHAPE_MISMATCH",
+    /targets/,
+  ],
+  [
+    "multi-token loss, a head that fails",
+    () =>
+      multiTokenCrossEntropy(
+        { trunkOutput: of([2, 3, 4]), heads: [(z) => linear(z, of([4, 5]))] },
+        unembedding(),
+        of([2, 4], "i32"),
+      ),
+    "SHAPE_MISMATCH",
+    /\[linear\] weight/,
+  ],
+  [
+    "multi-token loss, as many weights as heads",
+    () => multiTokenCrossEntropy([of([2, 3, 4])], unembedding(), of([2, 4], "i32"), { headWeights: [1, 2] }),
+    "BAD_OPTION",
+    /headWeights/,
+  ],
   ["an asynchronous tape", () => tape((t) => t.run(async () => Promise.resolve())), "ASYNC_SCOPE", /synchronous/],
 ];
 
 describe("what does not fit is refused at the door, and nothing is lost", () => {
   it.each(cases)("%s", (_name, fn, code, message) => {
-    expect(fn).toThrowError(
+    const before = device.memory().live;
+    expect(() => scope(fn)).toThrowError(
       expect.objectContaining({ code, message: expect.stringMatching(message) as string }) as Error,
     );
+    expect(device.memory().live).toBe(before);
+  });
+
+  it("without a scope either: linear, packed weight on a tape", () => {
+    const [x, w] = [of([2, 4]), of([3, 4])];
+    const packed = packWeight(w);
+    const before = device.memory().live;
+    expect(() =>
+      tape((t) => {
+        const leaf = t.leaf(x);
+        try {
+          return linear(leaf, packed);
+        } finally {
+          leaf.dispose();
+        }
+      }),
+    ).toThrowError(expect.objectContaining({ code: "BAD_ARGUMENT" }) as Error);
+    expect(device.memory().live).toBe(before);
+    for (const each of [x, w, packed]) each.dispose();
   });
 
   it("and the device goes on working", async () => {

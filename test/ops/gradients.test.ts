@@ -44,6 +44,20 @@ const cases: Record<string, [fn: (...inputs: Tensor[]) => Tensor, shapes: readon
   ],
   "add of one tensor to itself": [(a) => add(a, a), [[3, 5]]],
   scale: [(a) => scale(a, -2.5), [[7]]],
+  "scale of a sum, one of its terms scaled": [
+    (x, z) => scale(add(scale(x, 10), z), 1),
+    [
+      [3, 5],
+      [3, 5],
+    ],
+  ],
+  "scale of a sum, both of its terms scaled": [
+    (x, z) => scale(add(scale(x, 10), scale(z, 3)), 1),
+    [
+      [3, 5],
+      [3, 5],
+    ],
+  ],
   cast: [(a) => cast(a, "f64"), [[7]]],
   reshape: [(a) => scale(reshape(a, [6]), 2), [[2, 3]]],
   linear: [
@@ -154,6 +168,11 @@ const cases: Record<string, [fn: (...inputs: Tensor[]) => Tensor, shapes: readon
   "loss, logit scale": [loss({ logitScale: 0.4 }), unembedding],
   "loss, softcap": [loss({ softcap: 1.5 }), unembedding],
   "loss, bias": [(h, w, b) => linearCrossEntropy(h, w, targets, { bias: b }), [...unembedding, [7]]],
+  "two losses through one unembedding, a bias each": [
+    (h, w, b1, b2) =>
+      add(linearCrossEntropy(h, w, targets, { bias: b1 }), linearCrossEntropy(h, w, targets, { bias: b2 })),
+    [...unembedding, [7], [7]],
+  ],
   "loss, everything": [
     (h, w, b) =>
       linearCrossEntropy(h, w, targets, {

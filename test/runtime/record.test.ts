@@ -104,6 +104,80 @@ describe("record", () => {
     expect(await x.item()).toBe(4);
   });
 
+  it("a replay inside a recording is an error: the recording made could outlive the replayed one", async () => {
+    using x = tensor([1, 1, 1, 1]);
+    using total = zeros([4]);
+    const inner = device.record(() => step(x, total));
+    expect(() => device.record(() => inner.replay())).toThrow(
+      expect.objectContaining({ code: "BAD_ARGUMENT", op: "replay" }),
+    );
+    inner.replay();
+    inner.dispose();
+    expect(await total.data()).toEqual(Float32Array.of(6, 6, 6, 6));
+    expect(device.memory().byTag.recording.live).toBe(0);
+  });
+
+  it("refuses an asynchronous function; the recording is ended and freed", async () => {
+    using x = tensor([1, 1, 1, 1]);
+    using total = zeros([4]);
+    const { live } = device.memory();
+    const asynchronous = async (): Promise<void> => {
+      step(x, total);
+      await Promise.reject(new Error("nobody hears this one"));
+    };
+    expect(() => device.record(asynchronous as () => void)).toThrow(
+      expect.objectContaining({ code: "ASYNC_SCOPE", op: "record" }),
+    );
+    expect(device.memory().live).toBe(live);
+    step(x, total); // runs: nothing records any more
+    expect(await total.data()).toEqual(Float32Array.of(6, 6, 6, 6));
+  });
+
+  it("that fails is ended and freed, also when the device goes with it", async () => {
+    using x = tensor([1, 1, 1, 1]);
+    using total = zeros([4]);
+    const { live } = device.memory();
+    const failing = (): void => {
+      step(x, total);
+      throw new RangeError("mine");
+    };
+    expect(() => device.record(failing)).toThrow(RangeError);
+    expect(device.memory().live).toBe(live);
+    step(x, total);
+    expect(await total.data()).toEqual(Float32Array.of(6, 6, 6, 6));
+    const doomed = openDevice("dry");
+    const disposing = (): void => {
+      doomed.dispose();
+      throw new RangeError("mine");
+    };
+    expect(() => doomed.record(disposing)).toThrow(RangeError);
+  });
+
+  it("repeats the bytes written inside at each replay", async () => {
+    using x = zeros([2]);
+    const bytes = Float32Array.of(1, 2);
+    using recording = device.record(() => x.write(bytes));
+    bytes.fill(9);
+    for (let i = 0; i < 2; i++) {
+      x.write([5, 5]);
+      recording.replay();
+      expect(await x.data()).toEqual(Float32Array.of(1, 2));
+    }
+  });
+
+  it("bytes written inside do not make later writes wait", async () => {
+    const own = openDevice("cpu", { memoryLimit: 1 << 27 });
+    const large = zeros([1 << 21], { device: own });
+    const small = zeros([4], { device: own });
+    const data = new Float32Array(1 << 21);
+    own.record(() => large.write(data)); // 8 MB, more than may wait in queues
+    for (let i = 0; i < 200; i++) native().randomNormal(large.handle, 0, 1, i, 0); // keeps the stream busy
+    const pending = expect(small.data()).rejects.toMatchObject({ code: "DISPOSED" });
+    small.write([1, 2, 3, 4]); // if it waited, the read before it would have come to its end
+    own.dispose();
+    await pending;
+  });
+
   it("has the same ledger on the dry device", () => {
     using real = openDevice("cpu", { memoryLimit: 1 << 29 });
     using dry = openDevice("dry");

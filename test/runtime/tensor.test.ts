@@ -79,6 +79,48 @@ describe("making tensors", () => {
   });
 });
 
+describe("the size of a shape", () => {
+  const most = 2 ** 50 - 1; // elements: 8 bytes of each are exact in a number
+
+  // Where 64 bits wrap to 0, to a small number, to a negative one, and what a 0 would hide.
+  it.each([
+    [[2 ** 32, 2 ** 32]],
+    [[2 ** 32, 2 ** 32, 2 ** 32, 2 ** 32]],
+    [[2 ** 33, 2 ** 31 + 1]],
+    [[2 ** 31, 2 ** 32]],
+    [[2 ** 32, 2 ** 32, 0]],
+    [[2 ** 50]],
+  ])("(%s) is too large, in lib and natively", (shape) => {
+    using base = zeros([6]);
+    const [n = 1, k = 1] = shape;
+    const { live } = device.memory();
+    expect(() => zeros(shape)).toThrow(code("BAD_ARGUMENT"));
+    expect(() => empty(shape, { dtype: "u8", device })).toThrow(code("BAD_ARGUMENT"));
+    expect(() => base.view(shape)).toThrow(code("BAD_ARGUMENT"));
+    expect(() => native().view(base.handle, 0, ...shape)).toThrow(code("BAD_ARGUMENT"));
+    expect(() => native().allocate(device.id, 0, 0, ...shape)).toThrow(code("BAD_ARGUMENT"));
+    expect(() => emptyPacked(n, k, { dtype: "bf16", device })).toThrow(code("BAD_ARGUMENT"));
+    expect(() => native().allocatePacked(device.id, 0, 0, n, k)).toThrow(code("BAD_ARGUMENT"));
+    expect(device.memory().live).toBe(live);
+  });
+
+  it("at the limit is for the memory to refuse", () => {
+    using base = zeros([6]);
+    expect(() => zeros([most])).toThrow(code("OUT_OF_MEMORY"));
+    expect(() => emptyPacked(most, 1, { dtype: "f32", device })).toThrow(code("OUT_OF_MEMORY"));
+    expect(() => emptyPacked(1, most, { dtype: "f32", device })).toThrow(code("OUT_OF_MEMORY"));
+    expect(() => base.view([most])).toThrow(/within 6 elements/);
+    using none = zeros([0, most]);
+    expect(none.size).toBe(0);
+  });
+
+  it.each([[[-1]], [[1.5]], [[NaN]], [[1e300]], [[1, 1, 1, 1, 1]]])("(%s) is refused natively", (shape) => {
+    using base = zeros([6]);
+    expect(() => native().allocate(device.id, 0, 0, ...shape)).toThrow(code("BAD_ARGUMENT"));
+    expect(() => native().view(base.handle, 0, ...shape)).toThrow(code("BAD_ARGUMENT"));
+  });
+});
+
 describe("bf16", () => {
   // Rounding by arithmetic on the significand, apart from the bit trick under test.
   const reference = (value: number): number => {
@@ -133,7 +175,8 @@ describe("views", () => {
   it("must stay inside", () => {
     using base = zeros([6]);
     expect(() => base.view([4], 3)).toThrow(code("BAD_ARGUMENT"));
-    expect(() => base.view([1], -1)).toThrow(code("BAD_ARGUMENT"));
+    for (const offset of [-1, 0.5, NaN, Infinity, 1e300])
+      expect(() => base.view([1], offset)).toThrow(code("BAD_ARGUMENT"));
     using packed = emptyPacked(8, 8, { dtype: "bf16", device });
     expect(() => packed.view([64])).toThrow(code("BAD_ARGUMENT"));
   });

@@ -63,8 +63,8 @@ describe("training leaves the event loop free", () => {
       }
     })();
     let last = { ...progress };
-    // Steps long enough (4,096 positions) that a loop held up by them would show.
-    for await (const { step } of new Trainer(model, { data, steps: 6, batchSize: 32, accumulate: 4 })) {
+    // Steps long enough (16,384 positions) that a loop held up by them would show.
+    for await (const { step } of new Trainer(model, { data, steps: 5, batchSize: 64, accumulate: 8 })) {
       expect(progress.timers, `timers before step ${step}`).toBeGreaterThan(last.timers);
       expect(progress.files, `files before step ${step}`).toBeGreaterThan(last.files);
       last = { ...progress };

@@ -4,7 +4,9 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { openDevice } from "../../lib/device.js";
 import { byteTokenizer } from "../../lib/io/tokenizer.js";
-import { tokenDataset } from "../../lib/io/dataset.js";
+import type { Batch } from "../../lib/io/batch.js";
+import { tokenDataset, type BatchOptions, type Dataset } from "../../lib/io/dataset.js";
+import { openSafetensors, writeSafetensors, type SavedTensor } from "../../lib/io/safetensors.js";
 import { LanguageModel, type ModelSettings } from "../../lib/mtp/model.js";
 import { evaluate, score } from "../../lib/train/evaluate.js";
 import type { EvalMetrics, StepMetrics } from "../../lib/train/metrics.js";
@@ -38,6 +40,23 @@ async function weightsOf(model: LanguageModel): Promise<Map<string, ArrayLike<nu
   return weights;
 }
 
+/** Rewrites a file of a checkpoint. The person who edits one removes the sums, as the error says. */
+async function editJson(path: string, name: string, edit: (content: Record<string, unknown>) => object): Promise<void> {
+  const file = join(path, name);
+  await writeFile(file, JSON.stringify(edit(JSON.parse(await readFile(file, "utf8")) as Record<string, unknown>)));
+  await rm(join(path, "SHA256SUMS"));
+}
+
+async function truncate(file: string): Promise<void> {
+  await writeFile(file, (await readFile(file)).subarray(0, 5000));
+}
+
+async function flipBit(file: string): Promise<void> {
+  const bytes = await readFile(file);
+  bytes[bytes.length - 7] = (bytes.at(-7) ?? 0) ^ 4;
+  await writeFile(file, bytes);
+}
+
 describe("learning", () => {
   it.each(["f32", "bf16"] as const)("brings the loss of every head down, %s", async (dtype) => {
     const metrics = await train({ steps: 120, learningRate: 1e-2 }, newModel({ dtype }));
@@ -67,6 +86,38 @@ describe("learning", () => {
     await train({ steps: 4 }, a);
     await train({ steps: 4 }, b);
     expect(await weightsOf(a)).toEqual(await weightsOf(b));
+  });
+
+  it.each([
+    [4, 1, 3],
+    [3, 2, 2],
+    [6, 1, 2],
+    [12, 1, 1],
+  ])("reads every token twice in two epochs, batches of %i × %i: %i steps", async (batchSize, accumulate, steps) => {
+    const inner = tokenDataset([{ tokens: Array.from({ length: 192 }, (_, i) => i) }], { vocabSize: 256 });
+    const reads = new Array<number>(192).fill(0);
+    const counting = Object.create(inner, {
+      batches: {
+        *value(options: BatchOptions): Generator<Batch> {
+          for (const batch of inner.batches(options)) {
+            for (let row = 0; row < batch.batchSize; row++)
+              for (const token of batch.tokens.subarray(row * 35, row * 35 + 32))
+                reads[token] = (reads[token] ?? 0) + 1;
+            yield batch;
+          }
+        },
+      },
+    }) as Dataset;
+    const metrics = await train({ data: counting, steps: undefined, epochs: 2, batchSize, accumulate });
+    expect(metrics).toHaveLength(steps);
+    expect(reads).toEqual(new Array<number>(192).fill(2));
+  });
+
+  it("takes one more step for the rest of an epoch", () => {
+    const small = tokenDataset([{ tokens: Array.from({ length: 192 }, (_, i) => i) }], { vocabSize: 256 });
+    const stepsOf = (batchSize: number): number =>
+      new Trainer(newModel(), { data: small, epochs: 2, batchSize }).settings.steps;
+    expect([5, 7, 11, 13].map(stepsOf)).toEqual([3, 2, 2, 1]);
   });
 
   it("scales the heads' losses by their weights", async () => {
@@ -136,6 +187,65 @@ describe("resuming", () => {
     await train({ out });
     const more = await train({ out, resume: true, steps: 6, data: heldOut, allowChangedData: true });
     expect(more.map(({ step }) => step)).toEqual([6]);
+  });
+
+  it.each([
+    ["truncated moments", (path) => truncate(join(path, "optimizer.safetensors")), /optimizer\.safetensors.*SHA-256/],
+    [
+      "truncated moments without sums",
+      async (path) => {
+        await truncate(join(path, "optimizer.safetensors"));
+        await rm(join(path, "SHA256SUMS"));
+      },
+      /optimizer\.safetensors/,
+    ],
+    ["bit-flipped moments", (path) => flipBit(join(path, "optimizer.safetensors")), /optimizer\.safetensors.*SHA-256/],
+    ["no moments", (path) => rm(join(path, "optimizer.safetensors")), /optimizer\.safetensors.*no such file/],
+    ["no state", (path) => rm(join(path, "state.json")), /state\.json/],
+    [
+      "a state without its step",
+      (path) => editJson(path, "state.json", (state) => ({ ...state, step: undefined })),
+      /state\.json: step: expected a number, got nothing/,
+    ],
+  ] as [string, (path: string) => Promise<void>, RegExp][])(
+    "refuses a checkpoint with %s, and loses nothing",
+    async (_name, spoil, message) => {
+      const out = join(folder, "run");
+      await train({ out });
+      await spoil(join(out, "checkpoints", "step-00000005"));
+      const model = newModel();
+      const [before, weights] = [model.device.memory().live, await weightsOf(model)];
+      await expect(train({ out, resume: true, steps: 8 }, model)).rejects.toMatchObject({
+        code: "BAD_CHECKPOINT",
+        message: expect.stringMatching(message) as string,
+      });
+      expect(model.device.memory().live).toBe(before);
+      expect(await weightsOf(model)).toEqual(weights);
+    },
+  );
+
+  it("refuses a model of another dtype, and loses nothing", async () => {
+    const out = join(folder, "run");
+    await train({ out });
+    const model = newModel({ dtype: "bf16" });
+    const before = model.device.memory().live;
+    await expect(train({ out, resume: true, steps: 8 }, model)).rejects.toMatchObject({
+      code: "BAD_CHECKPOINT",
+      message: expect.stringMatching(/dtype: expected f32 as in the checkpoint, got bf16/) as string,
+    });
+    expect(model.device.memory().live).toBe(before);
+  });
+
+  it("warns where the checkpoint was made at another SIMD level, and goes on", async () => {
+    const out = join(folder, "run");
+    await train({ out });
+    await editJson(join(out, "checkpoints", "step-00000005"), "state.json", (state) => ({ ...state, simd: "other" }));
+    const trainer = new Trainer(newModel(), { data, steps: 7, batchSize: 4, out, resume: true });
+    const { step } = await trainer.run();
+    expect(step).toBe(7);
+    expect(trainer.warnings).toEqual([
+      expect.stringMatching(/SIMD level other, this machine runs \w+: resuming is not bit-exact/),
+    ]);
   });
 
   it("refuses to overwrite a run", async () => {
@@ -258,25 +368,13 @@ describe("checkpoints", () => {
   });
 
   const damage: [string, (path: string) => Promise<void>, RegExp][] = [
-    [
-      "truncated",
-      async (path) =>
-        writeFile(join(path, "model.safetensors"), (await readFile(join(path, "model.safetensors"))).subarray(0, 5000)),
-      /model\.safetensors/,
-    ],
-    [
-      "bit-flipped",
-      async (path) => {
-        const bytes = await readFile(join(path, "model.safetensors"));
-        bytes[bytes.length - 7] = (bytes.at(-7) ?? 0) ^ 4;
-        await writeFile(join(path, "model.safetensors"), bytes);
-      },
-      /SHA-256/,
-    ],
+    ["truncated", (path) => truncate(join(path, "model.safetensors")), /model\.safetensors/],
+    ["bit-flipped", (path) => flipBit(join(path, "model.safetensors")), /SHA-256/],
+    ["of another dtype", halveFirstTensor, /model\.embed_tokens\.weight in F32, got F16/],
     [
       "of another shape",
       async (path) => {
-        await editJson(path, (config) => ({
+        await editJson(path, "config.json", (config) => ({
           ...config,
           hidden_size: 64,
           intermediate_size: 192,
@@ -287,27 +385,39 @@ describe("checkpoints", () => {
     ],
     [
       "that disagrees with itself",
-      async (path) => editJson(path, (config) => ({ ...config, num_hidden_layers: 7 })),
+      async (path) => editJson(path, "config.json", (config) => ({ ...config, num_hidden_layers: 7 })),
       /num_hidden_layers/,
     ],
     [
       "that lost its extra heads' count",
       async (path) =>
-        editJson(path, (config) => ({ ...config, foretoken: { ...(config["foretoken"] as object), extraTensors: 9 } })),
+        editJson(path, "config.json", (config) => ({
+          ...config,
+          foretoken: { ...(config["foretoken"] as object), extraTensors: 9 },
+        })),
       /9 tensors of extra heads.*got 18/,
     ],
     [
       "foreign",
-      async (path) => editJson(path, (config) => ({ ...config, foretoken: undefined })),
+      async (path) => editJson(path, "config.json", (config) => ({ ...config, foretoken: undefined })),
       /without our settings/,
     ],
     ["missing", async (path) => rm(path, { recursive: true }), /no such folder/],
   ];
 
-  async function editJson(path: string, edit: (config: Record<string, unknown>) => object): Promise<void> {
-    const file = join(path, "config.json");
-    await writeFile(file, JSON.stringify(edit(JSON.parse(await readFile(file, "utf8")) as Record<string, unknown>)));
-    await rm(join(path, "SHA256SUMS")); // the person who edits a config removes the sums, as the error says
+  /** Writes the weights anew with the embedding as half floats, as other programs may. */
+  async function halveFirstTensor(path: string): Promise<void> {
+    const file = join(path, "model.safetensors");
+    await using saved = await openSafetensors(file);
+    const tensors: SavedTensor[] = [];
+    for (const [name, info] of saved.tensors) {
+      const bytes = await saved.read(name);
+      if (name === "model.embed_tokens.weight")
+        tensors.push({ name, dtype: "F16", shape: info.shape, data: () => bytes.subarray(0, bytes.length / 2) });
+      else tensors.push({ name, dtype: info.dtype, shape: info.shape, data: () => bytes });
+    }
+    await writeSafetensors(file, tensors);
+    await rm(join(path, "SHA256SUMS"));
   }
 
   it.each(damage)("refuse one that is %s", async (_name, spoil, message) => {
