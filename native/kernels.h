@@ -3,14 +3,12 @@
 // Letters: B batch, T tokens, d model width, V vocabulary, n prediction heads, H attention heads, G key/value heads,
 // D width per attention head, f feed-forward width, R rows (B·T), M×N×K a product. S = stored tokens per row (≥ T + n).
 // float = the compute dtype: f32, bf16 (arithmetic and sums in f32), or f64 (generic CPU level only: the oracle).
-// Where f32 is said of losses, lse, statistics, sums, gradients of weights and the optimizer's state, the oracle has
-// f64.
+// Where f32 is said of losses, lse, sums, weights' gradients and the optimizer's state, the oracle has f64.
 //
 // Every kernel: takes contiguous views, writes only Out and InOut, never allocates (workspace is an argument),
-// never synchronises, sums in a fixed order that depends on shapes and the SIMD level, never on rows, threads or
-// chunks. Shapes and configuration come by value; what changes from step to step comes from a device buffer, so that a
-// call can be recorded and replayed. "accumulate" false stores, true adds to what is there. Arguments marked ? may be
-// absent.
+// never synchronises, sums in a fixed order that depends on shapes and the SIMD level, never on rows, threads, chunks.
+// Shapes and configuration come by value; what changes from step to step comes from a device buffer, so that a call
+// can be recorded and replayed. "accumulate" false stores, true adds to it. Arguments marked ? may be absent.
 #pragma once
 #include "core/call.h"
 #include "core/view.h"
@@ -106,27 +104,25 @@ struct Kernels {
   // Back through time: da, dweight (+)= …. dh, h, da (B,T,d), dweight (d,d) f32. da may be dh.
   Slot<In /*dh*/, In /*h*/, In /*weight*/, In /*h0?*/, Out /*da*/, InOut /*dweight*/, bool /*accumulate*/> rnn_backward;
 
-  // ---- fused linear cross-entropy (never a (T,V) array)
-  // -------------------------------------------------------------- z = softcap(logit_scale·(hidden·weightᵀ + bias?)),
-  // softcap(z) = c·tanh(z/c), none when 0. loss[r] = (1−ε)(lse − z_y) + ε(lse − mean z) + z_loss·lse²; 0 where ignored.
-  // hidden (B,T,d) or (R,d), weight (V,d) row-major or packed, bias (V) float or f32, targets (B,S) i32, limit (B,T)
-  // i32. loss, lse, entropy (R) f32; argmax (R) i32, the lowest index among equals; rank (R) i32 = number of z_j > z_y
+  // ---- fused linear cross-entropy (never a (T,V) array) -------------------------------------------------------------
+  // z = softcap(logit_scale·(hidden·weightᵀ + bias?)), softcap(z) = c·tanh(z/c), none when 0.
+  // loss[r] = (1−ε)(lse − z_y) + ε(lse − mean z) + z_loss·lse²; 0 where ignored.
+  // hidden (B,T,d) or (R,d), weight (V,d) row-major or packed, bias (V) float or f32, targets (B,S), limit (B,T) i32.
+  // loss, lse, entropy (R) f32; argmax (R) i32, the lowest index among equals; rank (R) i32 = number of z_j > z_y
   // (−1 where ignored). (arXiv 2411.09009, 2410.10989)
   Slot<In /*hidden*/, In /*weight*/, In /*bias?*/, In /*targets*/, In /*limit?*/, int64_t /*shift*/,
        double /*label_smoothing*/, double /*z_loss*/, double /*logit_scale*/, double /*softcap*/, Out /*loss*/,
        Out /*lse*/, Out /*argmax?*/, Out /*rank?*/, Out /*entropy?*/>
       linear_cross_entropy;
   // Gradients of Σ_r upstream[r]·loss[r]; upstream f32 (R), or (1) for all rows. Logits are recomputed in blocks.
-  // dhidden (R,d): float or f32, optional; dweight (V,d), dbias (V): f32, optional. Nothing is kept in bf16 across
-  // blocks.
+  // dhidden (R,d): float or f32, optional; dweight (V,d), dbias (V): f32, optional. Across blocks nothing is in bf16.
   Slot<In /*hidden*/, In /*weight*/, In /*bias?*/, In /*targets*/, In /*limit?*/, int64_t /*shift*/,
        double /*label_smoothing*/, double /*z_loss*/, double /*logit_scale*/, double /*softcap*/, In /*lse*/,
        In /*upstream*/, InOut /*dhidden?*/, InOut /*dweight?*/, InOut /*dbias?*/, bool /*accumulate_dhidden*/,
        bool /*accumulate_dweight*/>
       linear_cross_entropy_backward;
   // share[r] = row_weight?[r] where targets (1,R) i32 are ≥ 0, else 0; with mean divided by the sum of all shares (1
-  // when that is 0). total[0] = Σ share·loss in row order. loss, row_weight, share (R), total (1): f32 (f64 in the
-  // oracle).
+  // when that is 0). total[0] = Σ share·loss in row order. loss, row_weight, share (R), total (1): f32.
   Slot<In /*loss*/, In /*targets*/, In /*row_weight?*/, bool /*mean*/, Out /*total*/, Out /*share*/> reduce_loss;
   // Both in one pass, for training: gradients of scale[0]·Σ_r row_weight?[r]·loss[r] (row_weight (R) f32; loss itself
   // is unweighted). scale (1) f32 in a device buffer: λ_head / number of valid targets of the optimizer step. dhidden
@@ -141,8 +137,8 @@ struct Kernels {
   // From the n heads' losses and argmaxes (n,R), per head i (0-based, shift i+1): sums (n,8) f32 (+)=
   // [Σ loss, valid targets, correct, both correct, condition met, accepted, acceptance positions, 0].
   // condition met: heads before i right (their targets and i's valid); both correct: and head i right too.
-  // accepted at t: argmax_j(t) = argmax_0(t+j) for every j = 1..i; positions with t+i ≥ T or past the document
-  // excluded.
+  // accepted at t: argmax_j(t) = argmax_0(t+j) for every j = 1..i; positions with t+i ≥ T or past the document are not
+  // counted.
   Slot<In /*loss*/, In /*argmax*/, In /*targets*/, In /*limit?*/, InOut /*sums*/, bool /*accumulate*/>
       multi_token_metrics;
 
@@ -162,9 +158,9 @@ struct Kernels {
   // token[r] = argmax_j of logits[r,j]/temperature + Gumbel(Philox(seed, request, position, j)) over the top_k largest
   // and, of those, the smallest set with probability ≥ top_p under the tempered distribution over these top_k;
   // temperature 0: plain argmax, lowest index among equals.
-  // logits (R,V) f32; settings (R,3) f32 = temperature, top_k (0: all), top_p; counters (R,4) i32 = seed low, seed
-  // high, request, position. token (R) i32; log_probability (R) f32 under the untempered distribution. NaN logits:
-  // token −1.
+  // logits (R,V) f32; settings (R,3) f32 = temperature, top_k (0: all), top_p; counters (R,4) i32 = low and high half
+  // of the seed, request, position. token (R) i32, −1 where a logit is NaN; log_probability (R) f32 under the
+  // untempered distribution.
   Slot<In /*logits*/, In /*settings*/, In /*counters*/, Out /*token*/, Out /*log_probability*/> sample;
 };
 

@@ -23,8 +23,7 @@ Environment::Environment(napi_env env) : env_(env) {
                                   on_completed, &completed_);
   napi_unref_threadsafe_function(env, completed_);
   // Hooks run last first: streams are joined while the function they post to still exists.
-  napi_add_env_cleanup_hook(
-      env, [](void* self) { static_cast<Environment*>(self)->devices_.clear(); }, this);
+  napi_add_env_cleanup_hook(env, [](void* self) { static_cast<Environment*>(self)->devices_.clear(); }, this);
 }
 
 Environment::~Environment() = default;

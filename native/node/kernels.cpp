@@ -69,7 +69,7 @@ struct Export {
 template <auto Member>
 struct Binding;
 
-template <class... Args, Slot<Args...> Kernels::*Member>
+template <class... Args, Slot<Args...> Kernels::* Member>
 struct Binding<Member> {
   // The callback behind `native().name(…)`.
   static napi_value call(napi_env env, napi_callback_info info) {

@@ -58,11 +58,11 @@ class Arguments {
     bool fits = rank <= kMaxRank;
     for (size_t i = 0; fits && i < rank; i++) {
       const double dimension = number(first + i, -1);
-      fits = dimension >= 0 && dimension <= static_cast<double>(kMostElements) && dimension == std::trunc(dimension);
-      if (!fits) break;
-      view.shape[i] = static_cast<int64_t>(dimension);
-      fits = !__builtin_mul_overflow(elements, std::max<int64_t>(view.shape[i], 1), &elements) &&
-             elements <= kMostElements;
+      const bool whole =
+          dimension >= 0 && dimension <= static_cast<double>(kMostElements) && dimension == std::trunc(dimension);
+      view.shape[i] = whole ? static_cast<int64_t>(dimension) : 0;
+      const bool overflows = __builtin_mul_overflow(elements, std::max<int64_t>(view.shape[i], 1), &elements);
+      fits = whole && !overflows && elements <= kMostElements;
     }
     view.rank = static_cast<int8_t>(rank);
     if (fits) return view;

@@ -229,7 +229,7 @@ TEST_CASE("attention: bf16 at every level") {
       Problem<bf16> problem(c);
       run_both(problem, *backend.kernels);
       Result expected = composition(problem, exactly), plain = composition(problem, as_bf16);
-      auto check = [&](const std::vector<double>& actual, std::vector<double> Result::*of) {
+      auto check = [&](const std::vector<double>& actual, std::vector<double> Result::* of) {
         double allowed = 2 * max_error(plain.*of, expected.*of) + largest(expected.*of) / 256;
         CHECK(max_error(actual, expected.*of) <= allowed);
       };

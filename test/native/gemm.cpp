@@ -43,14 +43,13 @@ struct Engine {
 template <class Body>
 void for_each_engine(Body body) {
   for_each_level([&](const Backend& backend) {
-#define X(name)                                                                                                      \
-  if (std::string(backend.level) == #name)                                                                           \
-    body(Engine{#name, name::packed_bytes,                                                                           \
-                [](const void* data, DType dtype, int64_t k, int64_t n, int64_t stride, bool transposed, int64_t n0, \
-                   int64_t n1, void* packed) {                                                                       \
-                  name::pack_b({data, dtype, k, n, stride, transposed}, n0, n1, packed);                             \
-                },                                                                                                   \
-                name::packed_panel, name::gemm_block, name::transpose});
+#define X(name)                                                                                                  \
+  if (std::string(backend.level) == #name)                                                                       \
+    body(Engine{                                                                                                 \
+        #name, name::packed_bytes,                                                                               \
+        [](const void* data, DType dtype, int64_t k, int64_t n, int64_t stride, bool transposed, int64_t n0,     \
+           int64_t n1, void* packed) { name::pack_b({data, dtype, k, n, stride, transposed}, n0, n1, packed); }, \
+        name::packed_panel, name::gemm_block, name::transpose});
     FOR_EACH_ENGINE(X)
 #undef X
   });

@@ -163,7 +163,7 @@ TEST_CASE("rnn: bf16 at every level") {
       problem.forward(*backend.kernels);
       problem.backward(*backend.kernels);
       Result exact = recurrence(problem, exactly), plain = recurrence(problem, as_bf16);
-      auto check = [&](const std::vector<double>& actual, std::vector<double> Result::*of) {
+      auto check = [&](const std::vector<double>& actual, std::vector<double> Result::* of) {
         CHECK(max_error(actual, exact.*of) <= 2 * max_error(plain.*of, exact.*of) + largest(exact.*of) / 256);
       };
       check(problem.h.values(), &Result::h);

@@ -99,8 +99,7 @@ TEST_CASE("thread_pool: a fork from inside a task runs on that worker") {
       4,
       [](void* given, int64_t, int) {
         auto& self = *static_cast<Context*>(given);
-        self.pool->run(
-            3, [](void* inner, int64_t, int) { static_cast<Context*>(inner)->runs++; }, given, kNever);
+        self.pool->run(3, [](void* inner, int64_t, int) { static_cast<Context*>(inner)->runs++; }, given, kNever);
       },
       &context, kNever);
   CHECK(context.runs == 12);
