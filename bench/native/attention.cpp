@@ -41,8 +41,7 @@ class SpinningPool : public Parallel {
     next_ = 0, done_ = 0;
     round_++;
     work(0);
-    while (done_ != static_cast<int>(workers_.size()))
-      ;
+    while (done_ != static_cast<int>(workers_.size()));
   }
   void work(int worker) {
     for (int64_t task; (task = next_++) < tasks_;) body_(context_, task, worker);

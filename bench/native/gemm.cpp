@@ -4,8 +4,6 @@
 //
 //   gemm [level …]     all usable levels unless named; FORETOKEN_THREADS threads
 #include <algorithm>
-#include <atomic>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -15,116 +13,20 @@
 #include <string>
 #include <vector>
 
-#include "core/thread_pool.h"
 #include "cpu/backend.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "machine.h"
 
 using namespace foretoken;
 
 namespace {
 
-double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-// ---- the machine ----------------------------------------------------------------------------------------------------
-
-volatile float sink;
-
-#if defined(__x86_64__)
-// Each runs `rounds` of register-only multiply-adds and returns their FLOP.
-__attribute__((target("avx2,fma"))) double peak_avx2(int64_t rounds) {
-  __m256 sums[12], a = _mm256_set1_ps(0.5f), b = _mm256_set1_ps(1e-3f);
-  for (auto& sum : sums) sum = a;
-  for (int64_t i = 0; i < rounds; i++)
-#pragma GCC unroll 12
-    for (auto& sum : sums) sum = _mm256_fmadd_ps(sum, a, b);
-  for (auto& sum : sums) sink = _mm256_cvtss_f32(sum);
-  return rounds * 12.0 * 8 * 2;
-}
-
-__attribute__((target("avx512f"))) double peak_avx512(int64_t rounds) {
-  __m512 sums[24], a = _mm512_set1_ps(0.5f), b = _mm512_set1_ps(1e-3f);
-  for (auto& sum : sums) sum = a;
-  for (int64_t i = 0; i < rounds; i++)
-#pragma GCC unroll 24
-    for (auto& sum : sums) sum = _mm512_fmadd_ps(sum, a, b);
-  for (auto& sum : sums) sink = _mm512_cvtss_f32(sum);
-  return rounds * 24.0 * 16 * 2;
-}
-
-__attribute__((target("avx512f,avx512bf16"))) double peak_avx512bf16(int64_t rounds) {
-  __m512 sums[24];
-  __m512bh a = (__m512bh)_mm512_set1_epi32(0x3f003f00), b = (__m512bh)_mm512_set1_epi32(0x3a803a80);
-  for (auto& sum : sums) sum = _mm512_setzero_ps();
-  for (int64_t i = 0; i < rounds; i++)
-#pragma GCC unroll 24
-    for (auto& sum : sums) sum = _mm512_dpbf16_ps(sum, a, b);
-  for (auto& sum : sums) sink = _mm512_cvtss_f32(sum);
-  return rounds * 24.0 * 32 * 2;
-}
-
-__attribute__((target("amx-tile,amx-bf16"))) double peak_amx(int64_t rounds) {
-  struct alignas(64) {
-    uint8_t palette = 1, rest[15] = {};
-    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-  } config;
-  asm volatile("" : : "r"(&config) : "memory");
-  _tile_loadconfig(&config);
-  for (int64_t i = 0; i < rounds; i++) {
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_dpbf16ps(1, 4, 7);
-    _tile_dpbf16ps(2, 5, 6);
-    _tile_dpbf16ps(3, 5, 7);
-  }
-  _tile_release();
-  return rounds * 4.0 * 16 * 16 * 32 * 2;
-}
-#endif
-
 // The multiply instruction a level uses for a dtype: nullptr where there is no such loop.
 double (*peak_loop(const std::string& level, DType dtype))(int64_t) {
-#if defined(__x86_64__)
-  bool bf16 = dtype == DType::bf16;
-  if (level == "avx2") return peak_avx2;
-  if (level == "amx" && bf16) return peak_amx;
-  if (level == "avx512bf16" && bf16) return peak_avx512bf16;
-  if (level != "generic") return peak_avx512;
-#endif
+  std::string instruction = level;
+  if (dtype != DType::bf16 && (level == "amx" || level == "avx512bf16")) instruction = "avx512";
+  for (const Loop& loop : kLoops)
+    if (instruction == loop.level) return loop.run;
   return nullptr;
-}
-
-struct Threads {
-  std::shared_ptr<ThreadPool> pool = ThreadPool::shared();
-  std::atomic<bool> cancelled{false};
-  PoolParallel parallel{pool, cancelled};
-  Call call() {
-    Call call;
-    call.parallel = &parallel;
-    return call;
-  }
-};
-
-double peak_gflops(Threads& threads, double (*loop)(int64_t)) {
-  std::atomic<double> flop{0};
-  double start = seconds();
-  parallel_for(threads.call(), 8 * threads.parallel.threads, [&](int64_t, int) { flop += loop(4000); });
-  return flop / (seconds() - start) * 1e-9;
-}
-
-double read_gigabytes_per_second(Threads& threads, const std::vector<uint64_t>& memory) {
-  constexpr int64_t kPart = 1 << 13;
-  int64_t parts = static_cast<int64_t>(memory.size()) / kPart;
-  double start = seconds();
-  parallel_for(threads.call(), parts, [&](int64_t part, int) {
-    uint64_t sums[8] = {};
-    for (int64_t i = 0; i < kPart; i += 8)
-      for (int64_t j = 0; j < 8; j++) sums[j] |= memory[part * kPart + i + j];
-    sink = static_cast<float>(sums[0] | sums[1] | sums[2] | sums[3] | sums[4] | sums[5] | sums[6] | sums[7]);
-  });
-  return static_cast<double>(memory.size()) * 8 / (seconds() - start) * 1e-9;
 }
 
 // ---- the products ---------------------------------------------------------------------------------------------------
@@ -196,7 +98,7 @@ void report(Threads& threads, const Backend& backend, DType dtype, const char* w
     double start = seconds();
     run();
     rates.push_back(flop / (seconds() - start) * 1e-9);
-    if (loop) peaks.push_back(peak_gflops(threads, loop));
+    if (loop) peaks.push_back(multiply_gflops(threads, loop));
   }
   Timed rate = summary(rates);
   std::printf("%-10s %-4s %-16s %5ld %6ld %5ld %9.1f %9.1f", backend.level, dtype_name(dtype), what, m, n, k,
@@ -240,7 +142,7 @@ void bench_rows(Threads& threads, const Backend& backend, DType dtype, int64_t m
       double start = seconds();
       run();
       rates.push_back(static_cast<double>(weight.size) / (seconds() - start) * 1e-9);
-      reads.push_back(read_gigabytes_per_second(threads, memory));
+      reads.push_back(read_gigabytes(threads, memory));
     }
     Timed rate = summary(rates), read = summary(reads);
     std::printf("%-10s %-4s %-16s %5ld %6ld %5ld  %8.1f GB/s of %.1f read: %.0f %%\n", backend.level, dtype_name(dtype),
