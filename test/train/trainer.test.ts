@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { openDevice } from "../../lib/device.js";
+import { diskFileSystem, type FileSystem } from "../../lib/io/files.js";
 import { byteTokenizer } from "../../lib/io/tokenizer.js";
 import type { Batch } from "../../lib/io/batch.js";
 import { tokenDataset, type BatchOptions, type Dataset } from "../../lib/io/dataset.js";
@@ -294,6 +295,28 @@ describe("stopping", () => {
     const file = join(folder, "file");
     await writeFile(file, "");
     await expect(train({ out: join(file, "run") })).rejects.toMatchObject({ code: "SAVE_FAILED" });
+  });
+
+  it("keeps the last checkpoint when the disk is full while saving", async () => {
+    const out = join(folder, "run");
+    let full = false;
+    const disk: FileSystem = {
+      ...diskFileSystem,
+      write: async (path, chunks) => {
+        if (full) throw Object.assign(new Error("no space left on device"), { code: "ENOSPC", syscall: "write" });
+        await diskFileSystem.write(path, chunks);
+      },
+    };
+    const onStep = ({ step }: StepMetrics): void => {
+      full = step === 4;
+    };
+    const training = train({ out, steps: 6, saveEvery: 2, fileSystem: disk, onStep });
+    await expect(training).rejects.toMatchObject({
+      code: "SAVE_FAILED",
+      remedy: expect.stringContaining("space") as string,
+    });
+    expect((await readdir(join(out, "checkpoints"))).sort()).toEqual(["step-00000002"]);
+    expect(await train({ out, resume: true, steps: 3 })).toHaveLength(1);
   });
 
   it("gives everything back", async () => {
