@@ -65,14 +65,25 @@ export class AdamW {
 
   /**
    * One step with the gradients that are there; parameters without one are left alone. status (4) i32: see `adamw`.
+   * The same as `prepare` and then `apply`.
    */
   step(learningRate: number, status: Tensor = this.ownStatus): void {
+    this.prepare(learningRate);
+    this.apply(status);
+  }
+
+  /** Writes what changes from step to step, learning rate and step number, to the device: before a recording's replay. */
+  prepare(learningRate: number): void {
     if (!Number.isFinite(learningRate)) {
       const details = { op: "adamw", argument: "learningRate", wanted: "a finite number", got: String(learningRate) };
       throw new ForetokenError("BAD_ARGUMENT", details);
     }
     this.steps++;
     this.state.write([learningRate, this.steps, 0, 0]);
+  }
+
+  /** The kernels of a step: what a recording of a training step ends with. */
+  apply(status: Tensor = this.ownStatus): void {
     const moved = [...this.moments].filter(([parameter]) => parameter.filled);
     const grads = moved.map(([parameter]) => parameter.tensor);
     gradientNorm(grads, this.norm);
