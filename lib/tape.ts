@@ -270,21 +270,27 @@ export class Tape {
     contribution.dispose();
   }
 
-  /** Sums gradients backward from these outputs, given the gradient arriving at each. Runs once: it frees what was saved. */
-  backward(seeds: readonly (readonly [output: Tensor, gradient: Tensor])[]): void {
+  /**
+   * Sums gradients backward from these outputs, given the gradient arriving at each. Frees what was saved as it goes, so
+   * it runs once, unless the graph is retained for another call, which adds to the same gradients.
+   */
+  backward(
+    seeds: readonly (readonly [output: Tensor, gradient: Tensor])[],
+    { retainGraph = false }: { retainGraph?: boolean } = {},
+  ): void {
     if (this.ran) {
-      const wanted = "a tape that has not run backward";
+      const wanted = "a tape that has not run backward, or one whose graph was retained";
       throw new ForetokenError("BAD_ARGUMENT", { op: "tape", argument: "backward", wanted, got: "a second call" });
     }
-    this.ran = true;
+    this.ran = !retainGraph;
     for (const [output, gradient] of seeds) {
       if (this.existing(output)) this.give(output, gradient.view(gradient.shape));
       else this.buffers.set(output, { tensor: gradient, filled: true, owned: false });
     }
     untaped(() => {
-      for (let entry = this.entries.pop(); entry; entry = this.entries.pop()) this.backwardEntry(entry);
+      if (retainGraph) for (const entry of [...this.entries].reverse()) this.backwardEntry(entry);
+      else for (let entry = this.entries.pop(); entry; entry = this.entries.pop()) this.backwardLast(entry);
     });
-    this.recipes.clear();
   }
 
   /** Frees what is saved and every gradient that is not handed out. */
@@ -307,31 +313,33 @@ export class Tape {
     return copy;
   }
 
-  private forget(output: Tensor, saved: readonly Saved[]): void {
-    for (const tensor of saved) tensor.release();
-    this.recipes.delete(output);
+  private backwardLast(entry: Entry): void {
+    try {
+      this.backwardEntry(entry);
+    } finally {
+      for (const tensor of entry.saved) tensor.release();
+      this.recipes.delete(entry.output);
+    }
   }
 
-  private backwardEntry({ output, saved, backward }: Entry): void {
+  private backwardEntry({ output, backward }: Entry): void {
     const buffer = this.buffers.get(output);
-    if (buffer?.filled) {
-      this.buffers.delete(output);
-      let taken = false;
-      const take = (): Tensor => {
-        if (!buffer.owned) return copyOf(buffer.tensor);
-        taken = true;
-        track(buffer.tensor); // freed with the scope below unless it is given on
-        return buffer.tensor;
-      };
-      try {
-        scope(() => {
-          backward({ tensor: buffer.tensor, take });
-        });
-      } finally {
-        if (buffer.owned && !taken) buffer.tensor.dispose();
-        this.forget(output, saved);
-      }
-    } else this.forget(output, saved);
+    if (!buffer?.filled) return;
+    this.buffers.delete(output);
+    let taken = false;
+    const take = (): Tensor => {
+      if (!buffer.owned) return copyOf(buffer.tensor);
+      taken = true;
+      track(buffer.tensor); // freed with the scope below unless it is given on
+      return buffer.tensor;
+    };
+    try {
+      scope(() => {
+        backward({ tensor: buffer.tensor, take });
+      });
+    } finally {
+      if (buffer.owned && !taken) buffer.tensor.dispose();
+    }
   }
 }
 

@@ -5,7 +5,8 @@ import { linearCrossEntropy, tokenLosses } from "../../lib/ops/cross-entropy.js"
 import { scale } from "../../lib/ops/elementwise.js";
 import { grad } from "../../lib/ops/grad.js";
 import { linear } from "../../lib/ops/linear.js";
-import { Parameter, Tape } from "../../lib/tape.js";
+import { rmsNorm } from "../../lib/ops/rms-norm.js";
+import { gradientBuffer, Parameter, Tape } from "../../lib/tape.js";
 import { tensor, type Tensor } from "../../lib/tensor.js";
 import { relativeError } from "../helpers/golden.js";
 import { normalArray } from "../helpers/gradcheck.js";
@@ -85,6 +86,39 @@ describe("linearCrossEntropy", () => {
     loss.dispose();
     leaf.dispose();
     expect(device.memory().live).toBe(before);
+  });
+});
+
+describe("backward on one tape", () => {
+  const twice = async (retainGraph: boolean): Promise<ArrayLike<number>> => {
+    const tape = new Tape();
+    const [h, w, norm] = [hidden(), weight(), real(normalArray(d, 6), [d])];
+    const sink = gradientBuffer(h);
+    const leaf = tape.leaf(h, sink);
+    const loss = tape.run(() =>
+      linearCrossEntropy(linear(rmsNorm(leaf, norm), real(normalArray(d * d, 5), [d, d])), w, targets),
+    );
+    const seed = real([1], [1]);
+    tape.backward([[loss, seed]], { retainGraph });
+    tape.backward([[loss, seed]]);
+    tape.dispose();
+    return sink.tensor.toFloats();
+  };
+
+  it("adds up when the graph is retained, and is refused a second time when it is not", async () => {
+    const double = await twice(true);
+    const norm = real(normalArray(d, 6), [d]);
+    const { gradients } = grad((x) =>
+      linearCrossEntropy(linear(rmsNorm(x, norm), real(normalArray(d * d, 5), [d, d])), weight(), targets),
+    )(hidden());
+    const once = (await gradients[0]?.toFloats()) ?? [];
+    expect(
+      relativeError(
+        double,
+        Float64Array.from(once, (g) => 2 * g),
+      ),
+    ).toBeLessThan(1e-14);
+    await expect(twice(false)).rejects.toMatchObject({ code: "BAD_ARGUMENT", argument: "backward" });
   });
 });
 
