@@ -1,7 +1,7 @@
 // Matrix products with weights as PyTorch stores them: (out, in).
 import { ForetokenError } from "../errors.js";
 import { native } from "../native.js";
-import { activeTape, begin, gradientBuffer, valueOf, type Tape, type Weight } from "../tape.js";
+import { activeTape, begin, gradientBuffer, untaped, valueOf, type Tape, type Weight } from "../tape.js";
 import { empty, emptyPacked, type Tensor } from "../tensor.js";
 import { checkDType, checkFloat, checkShape, dimension } from "./check.js";
 import { cast } from "./elementwise.js";
@@ -11,6 +11,8 @@ export interface LinearOptions {
   bias?: Weight | undefined;
   /** (…, N), added to the product: the residual stream. */
   residual?: Tensor | undefined;
+  /** Whoever needs y for its backward pass has it computed again instead of keeping it. */
+  recompute?: boolean | undefined;
   /** dtype of the result: x's, or f32 for bf16 operands. */
   dtype?: "f32" | undefined;
 }
@@ -31,6 +33,10 @@ export function linear(x: Tensor, weight: Weight, options: LinearOptions = {}): 
   }
   const tape = activeTape();
   const recorded = tape && linearNeedsGradient(tape, x, weight, options);
+  if (options.recompute && options.residual) {
+    const details = { op: "linear", argument: "recompute", wanted: "no residual beside it", got: "one" };
+    throw new ForetokenError("BAD_ARGUMENT", details);
+  }
   if (recorded && w.layout === "packed") {
     throw new ForetokenError("BAD_ARGUMENT", {
       op: "linear",
@@ -39,14 +45,23 @@ export function linear(x: Tensor, weight: Weight, options: LinearOptions = {}): 
       got: "a packed one",
     });
   }
-  const y = empty(shape, { dtype: options.dtype ?? x.dtype, device: x.device });
-  native().linear(x.handle, w.handle, bias?.handle ?? 0, options.residual?.handle ?? 0, y.handle);
+  const forward = (from: Tensor): Tensor => {
+    const y = empty(shape, { dtype: options.dtype ?? x.dtype, device: x.device });
+    native().linear(from.handle, w.handle, bias?.handle ?? 0, options.residual?.handle ?? 0, y.handle);
+    return y;
+  };
+  const y = forward(x);
   if (recorded) {
     const savedX = tape.save(x);
-    tape.record(y, [savedX], (dy) => {
-      linearBackward(tape, dy.tensor, x, savedX.tensor, weight, options.bias);
-      if (tape.wants(options.residual)) tape.give(options.residual, dy.take());
-    });
+    tape.record(
+      y,
+      [savedX],
+      (dy) => {
+        linearBackward(tape, dy.tensor, x, savedX.tensor, weight, options.bias);
+        if (tape.wants(options.residual)) tape.give(options.residual, dy.take());
+      },
+      options.recompute ? { recompute: () => untaped(() => forward(savedX.tensor)) } : {},
+    );
   }
   return y;
 }

@@ -78,6 +78,14 @@ const cases: Record<string, [fn: (...inputs: Tensor[]) => Tensor, shapes: readon
       [4, 4],
     ],
   ],
+  "linear, computed again": [
+    (x, v, w) => linear(swiglu(linear(x, v, { recompute: true }), linear(x, w, { recompute: true })), fixed),
+    [
+      [3, 5],
+      [4, 5],
+      [4, 5],
+    ],
+  ],
   "linear, weight used twice": [
     (x, w) => linear(linear(x, w), w),
     [
