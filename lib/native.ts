@@ -15,7 +15,7 @@ export interface Machine {
   readonly model: string;
   /** Levels that this processor can run, slowest first. */
   readonly levels: readonly string[];
-  /** Levels among them that no full test pass has been recorded for on this vendor: only taken when asked for. */
+  /** Levels among them that no full test pass has been recorded for: only taken when asked for. */
   readonly unrecorded: readonly string[];
   readonly defaultLevel: string;
   readonly reason: string;

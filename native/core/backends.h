@@ -11,7 +11,7 @@ namespace foretoken {
 struct ProcessorInfo {
   std::string vendor, model;
   std::vector<std::string> levels;      // that this processor can run, slowest first
-  std::vector<std::string> unrecorded;  // those among them that no full test pass is recorded for on this vendor
+  std::vector<std::string> unrecorded;  // those among them that no full test pass is recorded for
   std::string default_level, reason;
 };
 

@@ -16,7 +16,7 @@ struct Processor {
 // The one that this runs on; a flag is set only if this build has kernels for it.
 const Processor& processor();
 
-// A level for a vendor. A level is recorded once the whole test suite has passed with it on that vendor's processors;
+// A level for a vendor. A level is recorded once the whole test suite has passed with its kernels on some processor;
 // until then it is taken only when asked for.
 struct Preference {
   const char* vendor;  // nullptr: any
