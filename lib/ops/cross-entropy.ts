@@ -66,7 +66,10 @@ function check(op: string, hidden: Tensor, weight: Tensor, targets: Targets, set
     checkShape(op, "limit", targets.limit, [batch, length]);
   }
   const { bias, labelSmoothing = 0, zLoss = 0, softcap = 0 } = settings;
-  if (bias) checkShape(op, "bias", valueOf(bias), [weight.shape[0] ?? 0]);
+  if (bias) {
+    checkShape(op, "bias", valueOf(bias), [weight.shape[0] ?? 0]);
+    checkDType(op, "bias", valueOf(bias), hidden.dtype, sumDType(hidden.dtype));
+  }
   checkNumber(op, "labelSmoothing", labelSmoothing, labelSmoothing >= 0 && labelSmoothing < 1, "a number in [0, 1)");
   checkNumber(op, "zLoss", zLoss, zLoss >= 0, "a number ≥ 0");
   checkNumber(op, "softcap", softcap, softcap >= 0, "a number ≥ 0");
@@ -148,7 +151,10 @@ export function linearCrossEntropy(
   const where: Targets = { tokens: targets.view([1, targets.size]), shift: 0 };
   const rows = check(op, hidden, w, where, options);
   checkShape(op, "targets", targets, hidden.shape.slice(0, -1));
-  if (options.weight) checkShape(op, "weight", options.weight, [rows]);
+  if (options.weight) {
+    checkShape(op, "weight", options.weight, [rows]);
+    checkDType(op, "weight", options.weight, sumDType(hidden.dtype));
+  }
   const device = hidden.device;
   const dtype = sumDType(hidden.dtype);
   const loss = empty([rows], { dtype, device });
@@ -240,9 +246,17 @@ export function linearCrossEntropyTrain(
   const op = "linear_cross_entropy_train";
   const w = valueOf(unembedding);
   const rows = check(op, hidden, w, targets, options);
+  const sums = sumDType(hidden.dtype);
   checkShape(op, "scale", options.scale, [1]);
+  checkDType(op, "scale", options.scale, sums);
+  if (options.rowWeight) {
+    checkShape(op, "rowWeight", options.rowWeight, [rows]);
+    checkDType(op, "rowWeight", options.rowWeight, sums);
+  }
   checkShape(op, "loss", options.loss, [rows]);
+  checkDType(op, "loss", options.loss, sums);
   checkShape(op, "argmax", options.argmax, [rows]);
+  checkDType(op, "argmax", options.argmax, "i32");
   const dhidden = empty(hidden.shape, { dtype: hidden.dtype, device: hidden.device });
   native().linearCrossEntropyTrain(
     hidden.handle,

@@ -5,10 +5,15 @@ import { activeTape, copyOf } from "../tape.js";
 import { empty, type Tensor } from "../tensor.js";
 import { checkDType, checkFloat, checkSameShape } from "./check.js";
 
+/** f32 and bf16 mix; f64 goes with itself alone. */
+const checkAddable = (op: string, argument: string, x: Tensor, to: Tensor): void =>
+  to.dtype === "f64" ? checkDType(op, argument, x, "f64") : checkDType(op, argument, x, "f32", "bf16");
+
 /** y = a + b. Equal shapes; y has a's dtype. */
 export function add(a: Tensor, b: Tensor): Tensor {
   checkFloat("add", "a", a);
   checkSameShape("add", "b", b, a);
+  checkAddable("add", "b", b, a);
   const y = empty(a.shape, { dtype: a.dtype, device: a.device });
   native().add(a.handle, b.handle, y.handle);
   const tape = activeTape();
@@ -57,6 +62,7 @@ export function cast(x: Tensor, dtype: DType): Tensor {
 export function accumulate_(y: Tensor, x: Tensor, alpha = 1): void {
   checkFloat("accumulate_", "y", y);
   checkSameShape("accumulate_", "x", x, y);
+  checkAddable("accumulate_", "x", x, y);
   native().accumulate(x.handle, alpha, y.handle);
 }
 

@@ -25,7 +25,10 @@ export function linear(x: Tensor, weight: Weight, options: LinearOptions = {}): 
   checkDType("linear", "weight", w, x.dtype);
   const columns = dimension("linear", "weight", w, 2);
   const bias = options.bias && valueOf(options.bias);
-  if (bias) checkShape("linear", "bias", bias, [columns]);
+  if (bias) {
+    checkShape("linear", "bias", bias, [columns]);
+    checkDType("linear", "bias", bias, x.dtype);
+  }
   const shape = [...x.shape.slice(0, -1), columns];
   if (options.residual) {
     checkShape("linear", "residual", options.residual, shape);

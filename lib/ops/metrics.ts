@@ -17,9 +17,11 @@ export function multiTokenMetrics(
 ): void {
   const op = "multi_token_metrics";
   const [heads = 0, rows = 0] = loss.shape;
+  checkDType(op, "loss", loss, "f32", "f64");
   checkShape(op, "argmax", argmax, [heads, rows]);
   checkDType(op, "argmax", argmax, "i32");
   checkShape(op, "sums", sums, [heads, METRIC_COLUMNS]);
+  checkDType(op, "sums", sums, loss.dtype);
   native().multiTokenMetrics(
     loss.handle,
     argmax.handle,

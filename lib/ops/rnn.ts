@@ -14,7 +14,10 @@ export function rnn(a: Tensor, weight: Weight, h0?: Tensor): Tensor {
   const [batch = 0, , width = 0] = a.shape;
   checkShape("rnn", "weight", w, [width, width]);
   checkDType("rnn", "weight", w, a.dtype);
-  if (h0) checkShape("rnn", "h0", h0, [batch, width]);
+  if (h0) {
+    checkShape("rnn", "h0", h0, [batch, width]);
+    checkDType("rnn", "h0", h0, a.dtype);
+  }
   const tape = activeTape();
   if (tape?.wants(h0)) {
     const details = { op: "rnn", argument: "h0", wanted: "a state that wants no gradient", got: "one that does" };

@@ -1,11 +1,10 @@
 // The golden cases: PyTorch's values in float64, as test/golden/README.md describes them.
 import { readFile } from "node:fs/promises";
-import { openDevice, type Device } from "../../lib/device.js";
+import type { Device } from "../../lib/device.js";
 import { emptyBatch, type Batch } from "../../lib/io/batch.js";
 import { openSafetensors } from "../../lib/io/safetensors.js";
 import type { ModelOptions } from "../../lib/mtp/config.js";
 import { LanguageModel } from "../../lib/mtp/model.js";
-import { native } from "../../lib/native.js";
 import { refreshValue } from "../../lib/nn/parameters.js";
 
 export const goldenCases = ["next_token", "parallel", "causal", "anticausal", "linear", "replicated", "rnn"] as const;
@@ -111,8 +110,3 @@ export function largestDifference(a: ArrayLike<number>, b: ArrayLike<number>): n
   for (let i = 0; i < b.length; i++) largest = Math.max(largest, Math.abs((a[i] ?? NaN) - (b[i] ?? NaN)));
   return largest;
 }
-
-/** The SIMD levels that this machine can run. */
-export const levels = (): readonly string[] => native().machine().levels;
-
-export const cpu = (simd: string): Device => openDevice("cpu", { simd });

@@ -5,21 +5,20 @@ import { headMetrics } from "../../lib/train/metrics.js";
 import { learningRateAt } from "../../lib/train/schedule.js";
 import { TrainingState } from "../../lib/train/step.js";
 import {
-  cpu,
   goldenCases,
   goldenModel,
   largestDifference,
-  levels,
   readGolden,
   relativeError,
   type Golden,
 } from "../helpers/golden.js";
+import { levels, openLevel } from "../helpers/levels.js";
 
 type DType = "f32" | "bf16" | "f64";
 
 /** Losses and gradients of all heads on batch 0, at the golden weights. */
-async function firstBatch(golden: Golden, simd: string, dtype: DType) {
-  const device = cpu(simd);
+async function firstBatch(golden: Golden, level: string, dtype: DType) {
+  const device = openLevel(level);
   const model = goldenModel(golden, { device, dtype });
   const host = golden.batches[0];
   if (!host) throw new Error("no batch");
@@ -42,8 +41,8 @@ async function firstBatch(golden: Golden, simd: string, dtype: DType) {
 }
 
 /** The ten golden steps through the trainer's own step. */
-async function tenSteps(golden: Golden, simd: string, dtype: DType) {
-  const device = cpu(simd);
+async function tenSteps(golden: Golden, level: string, dtype: DType) {
+  const device = openLevel(level);
   const model = goldenModel(golden, { device, dtype });
   const [first] = golden.batches;
   if (!first) throw new Error("no batch");

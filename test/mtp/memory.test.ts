@@ -10,7 +10,7 @@ import { Tape } from "../../lib/tape.js";
 import { zeros, type Tensor } from "../../lib/tensor.js";
 import { estimateMemory } from "../../lib/train/memory.js";
 import { TrainingState } from "../../lib/train/step.js";
-import { levels } from "../helpers/golden.js";
+import { levels, openLevel } from "../helpers/levels.js";
 import { runChild } from "../helpers/child.js";
 
 const size = {
@@ -65,7 +65,7 @@ describe("predicted peak = measured peak, to the byte", () => {
   });
 
   it.each(levels())("at level %s, with replicated unembedding, bias and accumulation", async (simd) => {
-    const device = openDevice("cpu", { simd });
+    const device = openLevel(simd);
     const config: ModelOptions = { ...size, futureTokens: 3, unembedding: "replicated", unembeddingBias: true };
     const predicted = estimateMemory(config, { ...rows, dtype: "bf16", device, accumulate: 2 });
     expect(await measuredPeak(config, "bf16", device, 2)).toBe(predicted.peakBytes);

@@ -107,6 +107,30 @@ const cases: [string, () => unknown, ErrorCode, RegExp][] = [
     /firstKey/,
   ],
   ["rnn", () => rnn(of([1, 2, 4]), of([3, 3])), "SHAPE_MISMATCH", /\[rnn\] weight: expected shape \(4, 4\)/],
+  [
+    "linear, bias of another dtype",
+    () => linear(of([2, 3]), of([5, 3]), { bias: of([5], "bf16") }),
+    "DTYPE_MISMATCH",
+    /bias/,
+  ],
+  [
+    "add, whole numbers",
+    () => add(of([2]), of([2], "i32")),
+    "DTYPE_MISMATCH",
+    /\[add\] b: expected f32 or bf16, got i32/,
+  ],
+  [
+    "rnn, h0 of another dtype",
+    () => rnn(of([1, 2, 4]), of([4, 4]), of([1, 4], "bf16")),
+    "DTYPE_MISMATCH",
+    /\[rnn\] h0: expected f32, got bf16/,
+  ],
+  [
+    "loss, weight of another dtype",
+    () => linearCrossEntropy(of([2, 4]), of([7, 4]), of([2], "i32"), { weight: of([2], "bf16") }),
+    "DTYPE_MISMATCH",
+    /weight: expected f32, got bf16/,
+  ],
   ["loss, targets", () => linearCrossEntropy(of([3, 4]), of([7, 4]), of([2], "i32")), "SHAPE_MISMATCH", /targets/],
   [
     "loss, float targets",

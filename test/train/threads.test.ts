@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { runChild } from "../helpers/child.js";
-import { levels } from "../helpers/golden.js";
+import { levels } from "../helpers/levels.js";
 
 describe("training and text are the same bits for any number of threads", () => {
   it.each(levels())("%s", async (simd) => {

@@ -14,7 +14,7 @@ import type { EvalMetrics, StepMetrics } from "../../lib/train/metrics.js";
 import type { TrainerOptions } from "../../lib/train/settings.js";
 import { Trainer } from "../../lib/train/trainer.js";
 import { runChild } from "../helpers/child.js";
-import { levels } from "../helpers/golden.js";
+import { levels, openLevel } from "../helpers/levels.js";
 import { exampleTokens, tinyModel } from "./example.js";
 
 const data = tokenDataset(exampleTokens(), { vocabSize: 256 });
@@ -82,7 +82,7 @@ describe("learning", () => {
   });
 
   it.each(levels())("is bit-identical from run to run at level %s", async (simd) => {
-    const device = openDevice("cpu", { simd });
+    const device = openLevel(simd);
     const [a, b] = [newModel({ device, dtype: "bf16" }), newModel({ device, dtype: "bf16" })];
     await train({ steps: 4 }, a);
     await train({ steps: 4 }, b);
