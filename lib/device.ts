@@ -1,8 +1,9 @@
 // Devices: where tensors live and ops run. Each has one stream (per thread of JavaScript) and an exact ledger of bytes.
+import { environment } from "./env.js";
 import { ForetokenError, checkOptions } from "./errors.js";
 import { native } from "./native.js";
 
-export type DeviceKind = "cpu" | "dry";
+export type DeviceKind = "cpu" | "cuda" | "dry";
 
 /** Element types, in the order of the native table. */
 export const dtypes = ["f32", "bf16", "f64", "i32", "u8"] as const;
@@ -33,11 +34,27 @@ export interface Memory {
   readonly byTag: Readonly<Record<Tag, { readonly live: number; readonly peak: number }>>;
 }
 
+/** Whose kernels a dry device stands for: a {@link Device} is one. */
+export interface DeviceModel {
+  readonly simd: string;
+  readonly multiprocessors: number;
+}
+
 export interface DeviceOptions {
   /** SIMD level of the CPU: "generic", "avx2", "avx512", "avx512bf16", "amx". Default: by vendor and flags. */
   simd?: string | undefined;
-  /** Bytes that may be live; going over is OUT_OF_MEMORY. Default: the machine's memory ("dry": no limit). */
+  /** Which GPU, among those that the process sees. Default 0. */
+  index?: number | undefined;
+  /**
+   * Bytes that may be live; going over is OUT_OF_MEMORY. Default: the machine's memory; of a GPU what is free on it, less
+   * a margin; "dry": no limit.
+   */
   memoryLimit?: number | undefined;
+  /**
+   * For "dry": what it stands for. A device, or "cuda": this machine's GPU, or where there is none an H100. Default: the
+   * CPU at level `simd`.
+   */
+  like?: "cuda" | DeviceModel | undefined;
 }
 
 /** Ops enqueued by one call of a function, to be enqueued again by one native call. */
@@ -74,13 +91,18 @@ export class Recording implements Disposable {
 export class Device implements Disposable {
   /** @internal */
   readonly id: number;
-  /** "cpu" computes; "dry" only keeps the ledger: it allocates and computes nothing and reads back zeros. */
+  /** "cpu" and "cuda" compute; "dry" only keeps the ledger: it allocates and computes nothing and reads back zeros. */
   readonly kind: DeviceKind;
   /** For people: the processor's name. */
   readonly name: string;
-  /** SIMD level that the kernels of this device use. */
+  /** Level of the kernels in use: the CPU's SIMD level, or the GPU's architecture, "sm_80" or "sm_90". */
   readonly simd: string;
+  /** Of the CPU that compute; 1 on a GPU, which one thread feeds. */
   readonly threads: number;
+  /** Of the GPU; 0 on a CPU. */
+  readonly multiprocessors: number;
+  /** Which GPU. */
+  readonly index: number;
   #disposed = false;
 
   /** @internal */
@@ -91,6 +113,8 @@ export class Device implements Disposable {
     this.name = info.name;
     this.simd = info.level;
     this.threads = info.threads;
+    this.multiprocessors = info.multiprocessors;
+    this.index = info.index;
   }
 
   get disposed(): boolean {
@@ -136,7 +160,7 @@ export class Device implements Disposable {
       const result: unknown = fn();
       refusePromise(result);
     } catch (failure) {
-      if (!this.disposed) native().freeRecording(this.id, native().endRecord(this.id));
+      if (!this.disposed) native().abandonRecord(this.id);
       throw failure;
     }
     return new Recording(this, native().endRecord(this.id));
@@ -170,41 +194,96 @@ function refusePromise(result: unknown): void {
 
 const shared = new Map<string, Device>();
 
+function sharedDevice(key: readonly unknown[], open: () => number): Device {
+  const name = JSON.stringify(key);
+  let device = shared.get(name);
+  if (!device) shared.set(name, (device = new Device(open())));
+  return device;
+}
+
 /**
- * "auto": a GPU if one works, else the CPU. Equal options give the same device; "dry" gives a new one, with an empty
- * ledger, each time.
+ * "auto": a GPU if one works, else the CPU; with `simd` the CPU, with `index` that GPU. FORETOKEN_DEVICE makes it take
+ * "cpu" or "cuda". Equal options give the same device; "dry" gives a new one, with an empty ledger, each time.
  *
  * @example
  * const device = openDevice();
- * const prediction = openDevice("dry"); // the same code on it tells the peak in bytes before anything is allocated
+ * const prediction = openDevice("dry", { like: device }); // the same code on it tells the peak in bytes beforehand
  */
-export function openDevice(kind: "auto" | DeviceKind | "cuda" = "auto", options: DeviceOptions = {}): Device {
-  checkOptions("openDevice", options, ["simd", "memoryLimit"]);
-  const { simd, memoryLimit } = options;
+export function openDevice(kind: "auto" | DeviceKind = "auto", options: DeviceOptions = {}): Device {
+  checkOptions("openDevice", options, ["simd", "index", "memoryLimit", "like"]);
+  const { simd, index = 0, memoryLimit, like } = options;
   if (memoryLimit !== undefined && !(Number.isSafeInteger(memoryLimit) && memoryLimit > 0)) {
-    const details = { op: "openDevice", argument: "memoryLimit", wanted: "bytes, above 0", got: String(memoryLimit) };
-    throw new ForetokenError("BAD_ARGUMENT", details);
+    throw badOption("memoryLimit", "bytes, above 0", String(memoryLimit));
+  }
+  if (!(Number.isSafeInteger(index) && index >= 0)) {
+    throw badOption("index", "a GPU's number, 0 or more", String(index));
   }
   switch (kind) {
     case "auto":
-    case "cpu": {
-      const key = JSON.stringify([simd, memoryLimit]);
-      let device = shared.get(key);
-      if (!device) shared.set(key, (device = new Device(native().openDevice("cpu", simd, memoryLimit))));
-      return device;
-    }
-    case "dry":
-      return new Device(native().openDevice("dry", simd, memoryLimit));
+      return automatic(options);
+    case "cpu":
+      return sharedDevice([kind, simd, memoryLimit], () => native().openDevice("cpu", simd, memoryLimit));
     case "cuda":
-      throw new ForetokenError("NO_DEVICE", "this build of foretoken has no CUDA backend", {
-        op: "openDevice",
-        remedy: 'Use openDevice("cpu").',
-      });
+      return sharedDevice([kind, index, memoryLimit], () => native().openDevice("cuda", index, memoryLimit));
+    case "dry": {
+      const model = like === "cuda" ? usualGpu() : (like ?? { simd, multiprocessors: 0 });
+      return new Device(native().openDevice("dry", model.simd, memoryLimit, model.multiprocessors));
+    }
     default:
       throw new ForetokenError("NO_DEVICE", {
         op: "openDevice",
-        wanted: '"auto", "cpu" or "dry"',
+        wanted: '"auto", "cpu", "cuda" or "dry"',
         got: JSON.stringify(kind satisfies never),
       });
   }
+}
+
+function badOption(argument: string, wanted: string, got: string): ForetokenError {
+  return new ForetokenError("BAD_ARGUMENT", { op: "openDevice", argument, wanted, got });
+}
+
+function usualGpu(): DeviceModel {
+  const gpu = native()
+    .gpus()
+    .gpus.find(({ level }) => level !== "");
+  return { simd: gpu?.level ?? "sm_90", multiprocessors: gpu?.multiprocessors ?? 0 }; // 0: as many as an H100 has
+}
+
+let chosen: "cpu" | "cuda" | undefined;
+
+function automatic({ simd, index, memoryLimit }: DeviceOptions): Device {
+  chosen ??= forced();
+  if (chosen === "cpu" || simd !== undefined) return openDevice("cpu", { simd, memoryLimit });
+  if (chosen === "cuda" || index !== undefined) return openDevice("cuda", { index, memoryLimit });
+  const { problem, remedy, expected } = native().gpus();
+  if (problem !== "") {
+    if (expected) warnOfCpu(problem, remedy);
+    chosen = "cpu";
+    return openDevice("cpu", { memoryLimit });
+  }
+  try {
+    const device = openDevice("cuda", { memoryLimit });
+    chosen = "cuda";
+    return device;
+  } catch (failure) {
+    if (!(failure instanceof ForetokenError)) throw failure;
+    warnOfCpu(failure.message, "");
+    chosen = "cpu";
+    return openDevice("cpu", { memoryLimit });
+  }
+}
+
+function forced(): "cpu" | "cuda" | undefined {
+  const { device } = environment;
+  if (device === undefined || device === "cpu" || device === "cuda") return device;
+  const details = { op: "openDevice", argument: "FORETOKEN_DEVICE", wanted: '"cpu" or "cuda"', got: device };
+  throw new ForetokenError("NO_DEVICE", details);
+}
+
+/** Once: what was chosen stays chosen. */
+function warnOfCpu(problem: string, remedy: string): void {
+  process.emitWarning(`No GPU is used: ${problem}.`, {
+    type: "ForetokenDevice",
+    detail: `${remedy} FORETOKEN_DEVICE=cpu says that the CPU is meant.`.trim(),
+  });
 }

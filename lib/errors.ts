@@ -12,6 +12,7 @@ export type ErrorCode =
   | "BAD_CONFIG"
   | "BAD_DATA"
   | "BAD_OPTION"
+  | "CUDA_ERROR"
   | "DISPOSED"
   | "DTYPE_MISMATCH"
   | "MEMORY_BUDGET"

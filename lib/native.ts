@@ -22,11 +22,41 @@ export interface Machine {
   readonly threads: number;
 }
 
+/** A GPU that this process sees. */
+export interface GpuInfo {
+  readonly index: number;
+  readonly name: string;
+  /** Compute capability, "9.0". */
+  readonly capability: string;
+  readonly multiprocessors: number;
+  /** Bytes. */
+  readonly memory: number;
+  /** Of the kernels that run on it, "sm_80" or "sm_90"; "" when it is too old for any. */
+  readonly level: string;
+}
+
+/** What there is to compute on beside the CPU. */
+export interface GpuReport {
+  /** Whether this build has the CUDA backend. */
+  readonly built: boolean;
+  /** CUDA versions, 13000 for 13.0: the newest that the driver has (0: there is no driver), and the one built with. */
+  readonly driver: number;
+  readonly runtime: number;
+  readonly gpus: readonly GpuInfo[];
+  /** Why none of them can be used, and what to do; "" when one can. */
+  readonly problem: string;
+  readonly remedy: string;
+  /** Whether this machine looks as if a GPU was meant to work. */
+  readonly expected: boolean;
+}
+
 export interface DeviceInfo {
-  readonly kind: "cpu" | "dry";
+  readonly kind: "cpu" | "cuda" | "dry";
   readonly name: string;
   readonly level: string;
   readonly threads: number;
+  readonly multiprocessors: number;
+  readonly index: number;
 }
 
 type Typed = ArrayBufferView<ArrayBufferLike>;
@@ -36,12 +66,23 @@ interface Runtime {
   readonly dtypes: readonly string[];
   readonly tags: readonly string[];
   setErrorFactory(
-    make: (code: ErrorCode, op: string, argument: string, text: string, wanted: string, got: string) => Error,
+    make: (
+      code: ErrorCode,
+      op: string,
+      argument: string,
+      text: string,
+      wanted: string,
+      got: string,
+      remedy: string,
+    ) => Error,
   ): void;
   machine(): Machine;
+  gpus(): GpuReport;
   declarations(): string;
 
-  openDevice(kind: "cpu" | "dry", level?: string, memoryLimit?: number): number;
+  openDevice(kind: "cpu", level?: string, memoryLimit?: number): number;
+  openDevice(kind: "cuda", index: number, memoryLimit?: number): number;
+  openDevice(kind: "dry", level?: string, memoryLimit?: number, multiprocessors?: number): number;
   closeDevice(device: number): void;
   deviceInfo(device: number): DeviceInfo;
   /** live, peak, requested, reserved, then live and peak of each tag. */
@@ -58,6 +99,7 @@ interface Runtime {
 
   beginRecord(device: number): void;
   endRecord(device: number): number;
+  abandonRecord(device: number): void;
   replay(device: number, recording: number): void;
   freeRecording(device: number, recording: number): void;
 }
@@ -88,12 +130,13 @@ function load(): Native {
     throw new ForetokenError("NO_ADDON", explain(root, cause), { cause });
   }
   addon.setErrorFactory(
-    (code, op, argument, text, wanted, got) =>
+    (code, op, argument, text, wanted, got, remedy) =>
       new ForetokenError(code, text, {
         op: op || undefined,
         argument: argument || undefined,
         wanted: wanted || undefined,
         got: got || undefined,
+        remedy: remedy || undefined,
       }),
   );
   return addon;

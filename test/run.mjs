@@ -1,47 +1,126 @@
 // node test/run.mjs <step…>: runs the steps named, all of them even after a failure, and ends with one line
 // "N passed, N failed" over every check, C++ case and TypeScript test. Exit code 1 when anything failed.
-import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+// DEVICE says where the steps `native` and `unit` run: cpu (default), ptx (the software GPU), cuda (a GPU). On the last
+// two they are the kernel tests and those TypeScript tests that compute something.
+import { spawn } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { resolve } from "node:path";
 
 const results = "build/results";
+const device = process.env.DEVICE ?? "cpu";
+if (!["cpu", "ptx", "cuda"].includes(device)) {
+  console.error(`DEVICE: wanted cpu, ptx or cuda, got ${device}`);
+  process.exit(2);
+}
+
+const failed = { passed: 0, failed: 1 };
+const onGpu = { FORETOKEN_DEVICE: "cuda" };
 
 const steps = {
   format: () => check("npm run --silent format:check"),
   lint: () => check("npm run --silent lint"),
   types: () => check("npm run --silent typecheck"),
-  native: () => (run("npm run --silent build:native && npm run --silent build:tests").ok ? doctest() : failed),
-  unit: () => (run("npm run --silent build:ts").ok ? vitest("unit") : failed),
-  slow: () => (run("npm run --silent build").ok ? vitest("slow") : failed),
+  native: { cpu: nativeOnCpu, ptx: nativeOnSoftwareGpu, cuda: nativeOnGpu }[device],
+  unit: { cpu: unitOnCpu, ptx: unitOnSoftwareGpu, cuda: () => vitest("gpu", onGpu) }[device],
+  slow: async () => ((await run("npm run --silent build")).ok ? vitest("slow") : failed),
   package: () => vitest("package"),
   arm64: () => vitest("arm64"),
+  // Of the software GPU: the kernel tests once more under other schedules, on a 9.0 card, and as hardware may round.
+  seeds: () => together([...kernelTests({ PTX_SEED: "2", PTX_SMS: "7" }), ...kernelTests({ PTX_SEED: "3" })]),
+  sm90: () => together(kernelTests({ PTX_DEVICE: "sm_90", PTX_SEED: "2" })),
+  modes: () => together(["PTX_FUSE", "PTX_PERTURB", "PTX_TRUNCATE"].flatMap((mode) => kernelTests({ [mode]: "1" }))),
+  calibration,
 };
 
-const failed = { passed: 0, failed: 1 };
+// ---- where ----------------------------------------------------------------------------------------------------------
 
-function run(command, options = {}) {
-  const child = spawnSync(command, { shell: true, stdio: "inherit", ...options });
-  return { ok: child.status === 0, output: child.stdout ?? "" };
+async function nativeOnCpu() {
+  const { ok } = await run("npm run --silent build:native && npm run --silent build:tests");
+  return ok ? doctest({ command: "build/foretoken_tests" }) : failed;
 }
 
-function check(command) {
-  return run(command).ok ? { passed: 1, failed: 0 } : failed;
+async function nativeOnSoftwareGpu() {
+  const { ok } = await run("npm run --silent build:ptx");
+  return ok ? together([{ command: "build/ptx/ptx_tests" }, ...kernelTests({})]) : failed;
 }
 
-function doctest() {
-  const { ok, output } = run("build/foretoken_tests", { stdio: ["ignore", "pipe", "inherit"], encoding: "utf8" });
-  console.log(output.trimEnd());
+async function nativeOnGpu() {
+  const { ok } = await run("npm run --silent build:cuda:tests");
+  return ok ? doctest({ command: "build/ptx/kernel_tests_cuda" }) : failed;
+}
+
+async function unitOnCpu() {
+  return (await run("npm run --silent build:ts")).ok ? vitest("unit") : failed;
+}
+
+function unitOnSoftwareGpu() {
+  return vitest("gpu", { ...onGpu, FORETOKEN_ADDON: resolve("build/ptx/foretoken.node") });
+}
+
+// In two halves that take about equally long: the software GPU computes on one core.
+function kernelTests(variables) {
+  const heavy = '"*cross_entropy*,*linear*"';
+  return ["--source-file", "--source-file-exclude"].map((option) => ({
+    command: `build/ptx/kernel_tests_ptx ${option}=${heavy}`,
+    variables,
+  }));
+}
+
+async function calibration() {
+  if (!(await run("npm run --silent build:calibration")).ok) return failed;
+  const programs = readdirSync("build/ptx/calibration").filter((name) => name.startsWith("calibrate_"));
+  const runs = programs.flatMap((name) => [1, 2].map((seed) => ({ name, seed })));
+  return sum(
+    await twoAtATime(runs, async ({ name, seed }) => {
+      const variables = { PTX_SEED: String(seed), PTX_DEVICE: name.includes("sm90") ? "sm_90" : "sm_80" };
+      return check(`build/ptx/calibration/${name}`, variables);
+    }),
+  );
+}
+
+// ---- programs -------------------------------------------------------------------------------------------------------
+
+function run(command, { variables = {}, quiet = false } = {}) {
+  const stdio = ["inherit", quiet ? "pipe" : "inherit", "inherit"];
+  const child = spawn(command, { shell: true, stdio, env: { ...process.env, ...variables } });
+  let output = "";
+  child.stdout?.on("data", (data) => (output += data));
+  return new Promise((done) => child.on("close", (status) => done({ ok: status === 0, output })));
+}
+
+async function check(command, variables) {
+  return (await run(command, { variables })).ok ? { passed: 1, failed: 0 } : failed;
+}
+
+async function doctest({ command, variables = {} }) {
+  const { ok, output } = await run(command, { variables, quiet: true });
+  const settings = Object.entries(variables).map(([name, value]) => `${name}=${value} `);
+  console.log(`${settings.join("")}${command}\n${output.trimEnd()}`);
   const counts = /test cases:\s*\d+ \|\s*(\d+) passed \|\s*(\d+) failed/.exec(output);
   return counted(ok, Number(counts?.[1] ?? 0), Number(counts?.[2] ?? 0));
 }
 
-function vitest(project) {
+const together = async (programs) => sum(await twoAtATime(programs, doctest));
+
+async function twoAtATime(items, work) {
+  const outcomes = [];
+  const queue = items.entries();
+  const worker = async () => {
+    for (const [i, item] of queue) outcomes[i] = await work(item);
+  };
+  await Promise.all([worker(), worker()]);
+  return outcomes;
+}
+
+async function vitest(project, variables = {}) {
   mkdirSync(results, { recursive: true });
   const file = `${results}/${project}.json`;
   rmSync(file, { force: true });
-  const { ok } = run(`vitest run --project ${project} --reporter=default --reporter=json --outputFile.json=${file}`);
+  const report = `--reporter=default --reporter=json --outputFile.json=${file}`;
+  const { ok } = await run(`vitest run --project ${project} ${report}`, { variables });
   if (!existsSync(file)) return failed;
-  const report = JSON.parse(readFileSync(file, "utf8"));
-  return counted(ok, report.numPassedTests, report.numFailedTests);
+  const { numPassedTests, numFailedTests } = JSON.parse(readFileSync(file, "utf8"));
+  return counted(ok, numPassedTests, numFailedTests);
 }
 
 // A run that died, or a file that did not load, is a failure even when every test counted has passed.
@@ -49,16 +128,28 @@ function counted(ok, passed, failures) {
   return { passed, failed: failures === 0 && !ok ? 1 : failures };
 }
 
-const total = { passed: 0, failed: 0 };
+function sum(outcomes) {
+  const total = { passed: 0, failed: 0 };
+  for (const { passed, failed: failures } of outcomes) {
+    total.passed += passed;
+    total.failed += failures;
+  }
+  return total;
+}
+
+// ---- all of them ----------------------------------------------------------------------------------------------------
+
+const outcomes = [];
 const lines = [];
 for (const name of process.argv.slice(2)) {
   const started = Date.now();
   console.log(`\n== ${name}`);
-  const step = steps[name]();
+  const step = await steps[name]();
   lines.push(`${name}: ${step.passed} passed, ${step.failed} failed (${Math.round((Date.now() - started) / 1000)} s)`);
-  total.passed += step.passed;
-  total.failed += step.failed;
+  outcomes.push(step);
 }
 if (!process.argv.includes("arm64")) lines.push("arm64: NOT RUN here (npm run test:arm64; .ci/run does it)");
-console.log(`\n${lines.join("\n")}\n${total.passed} passed, ${total.failed} failed`);
-process.exitCode = total.failed === 0 ? 0 : 1;
+if (device !== "cuda") lines.push("GPU: NOT RUN here (DEVICE=cuda npm test, on a machine that has one)");
+const { passed, failed: failures } = sum(outcomes);
+console.log(`\n${lines.join("\n")}\n${passed} passed, ${failures} failed`);
+process.exitCode = failures === 0 ? 0 : 1;

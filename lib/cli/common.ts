@@ -16,8 +16,12 @@ export type ComputeType = "f32" | "bf16";
 
 export function addCommonOptions(command: Command): Command {
   return command
-    .addOption(new Option("--device <name>", "where to compute").choices(["auto", "cpu", "cuda"]).default("auto"))
-    .option("--simd <level>", "the CPU's SIMD level (default: what `foretoken doctor` says)")
+    .addOption(
+      new Option("--device <name>", "where to compute; auto: a GPU if one works, else the CPU")
+        .choices(["auto", "cpu", "cuda"])
+        .default("auto"),
+    )
+    .option("--simd <level>", "the CPU's SIMD level (default: what `foretoken doctor` says); without --device: the CPU")
     .option("--quiet", "only results, warnings and errors")
     .option("--json", "one JSON object per line on stdout, nothing else");
 }
@@ -31,8 +35,8 @@ export function chosenDevice({ device, simd }: CommonOptions): Device {
 }
 
 /** bf16 where products of it are faster than of f32. */
-export function fastestDtype({ simd }: Device): ComputeType {
-  return simd === "amx" || simd === "avx512bf16" ? "bf16" : "f32";
+export function fastestDtype({ simd, multiprocessors }: Device): ComputeType {
+  return multiprocessors > 0 || simd === "amx" || simd === "avx512bf16" ? "bf16" : "f32";
 }
 
 /** The model of a run's or a checkpoint's folder, computing as it was trained unless `dtype` says otherwise. */

@@ -1,4 +1,5 @@
-// Every kernel at every SIMD level that this processor can run, against the plain loops of the generic level.
+// Every kernel of a device, at every SIMD level that this processor can run or on a GPU, against the plain loops of the
+// CPU's generic level.
 import { type Device, openDevice } from "../device.js";
 import { tokenDataset } from "../io/dataset.js";
 import { LanguageModel } from "../mtp/model.js";
@@ -12,6 +13,24 @@ import type { ComputeType } from "./common.js";
 /** Largest difference allowed, as a share of the largest value: sums in another order; in bf16 results keep 8 bits. */
 const tolerance = { f32: 1e-4, bf16: 2e-2 } as const satisfies Record<ComputeType, number>;
 
+/** R×K times N×K, R×K with a vocabulary of V; B rows of T tokens with H query and G key heads of width D. */
+interface Size {
+  readonly R: number;
+  readonly K: number;
+  readonly N: number;
+  readonly V: number;
+  readonly B: number;
+  readonly T: number;
+  readonly H: number;
+  readonly G: number;
+  readonly D: number;
+}
+
+/** A whole block of every level's vectors and a rest. */
+const small: Size = { R: 5, K: 72, N: 40, V: 67, B: 2, T: 9, H: 4, G: 2, D: 16 };
+/** Whole tiles of a GPU's products and a rest. */
+const large: Size = { R: 136, K: 264, N: 328, V: 1032, B: 2, T: 140, H: 4, G: 2, D: 64 };
+
 /** Tensors for one kernel: equal values on every device, as a function of the order they are asked for. */
 class Inputs {
   private state = 1;
@@ -19,6 +38,7 @@ class Inputs {
   constructor(
     private readonly device: Device,
     private readonly dtype: ComputeType,
+    readonly size: Size,
   ) {}
 
   /** Uniform in [−1, 1), in the dtype under test. */
@@ -64,97 +84,110 @@ class Inputs {
 /** Runs a kernel on inputs of its own; returns what it wrote. */
 type Case = (make: Inputs, kernels: Native) => Tensor[];
 
-// Shapes with a whole block of every level's vectors and a rest.
-const [R, K, N, V] = [5, 72, 40, 67];
-const [B, T, H, G, D] = [2, 9, 4, 2, 16];
-const tokens = Array.from({ length: B * (T + 1) }, (_, i) => (i * 29) % V);
-const rowTargets = [3, 0, -100, 66, 12];
-const slots = [0, 1, 0, 1, 1];
-const places = [0, 0, 1, 1, 2];
+const tokensOf = ({ B, T, V }: Size): number[] => Array.from({ length: B * (T + 1) }, (_, i) => (i * 29) % V);
+/** One in five is ignored. */
+const targetsOf = ({ R, V }: Size): number[] =>
+  Array.from({ length: R }, (_, i) => (i % 5 === 2 ? -100 : (i * 29 + 3) % V));
 
 const crossEntropySettings = [0, 0.1, 1e-3, 0.9, 20] as const; // shift, label smoothing, z-loss, logit scale, softcap
 
 const cases = {
   fill: (make, kernels) => {
+    const { R, K } = make.size;
     const y = make.out([R, K]);
     kernels.fill(y.handle, 0.75);
     return [y];
   },
   cast: (make, kernels) => {
+    const { R, K } = make.size;
     const y = make.out([R, K], "bf16");
     kernels.cast(make.f32(R, K).handle, y.handle);
     return [y];
   },
   add: (make, kernels) => {
+    const { R, K } = make.size;
     const y = make.out([R, K]);
     kernels.add(make.float(R, K).handle, make.float(R, K).handle, y.handle);
     return [y];
   },
   scale: (make, kernels) => {
+    const { R, K } = make.size;
     const y = make.out([R, K]);
     kernels.scale(make.float(R, K).handle, -1.5, y.handle);
     return [y];
   },
   multiply: (make, kernels) => {
+    const { R, K } = make.size;
     const y = make.out([R, K]);
     kernels.multiply(make.float(R, K).handle, make.float(R, K).handle, y.handle);
     return [y];
   },
   accumulate: (make, kernels) => {
+    const { R, K } = make.size;
     const y = make.f32(R, K);
     kernels.accumulate(make.float(R, K).handle, 0.5, y.handle);
     return [y];
   },
   randomNormal: (make, kernels) => {
+    const { R, K } = make.size;
     const y = make.out([R, K]);
     kernels.randomNormal(y.handle, 0.5, 2, 7, 3);
     return [y];
   },
   gatherRows: (make, kernels) => {
+    const { R, K } = make.size;
     const y = make.out([3, K]);
     kernels.gatherRows(make.float(R, K).handle, make.integers([4, 0, 2], 3).handle, y.handle);
     return [y];
   },
   linear: (make, kernels) => {
+    const { R, K, N } = make.size;
     const y = make.out([R, N]);
     const [x, weight, bias, residual] = [make.float(R, K), make.float(N, K), make.float(N), make.float(R, N)];
     kernels.linear(x.handle, weight.handle, bias.handle, residual.handle, y.handle);
     return [y];
   },
   linearBackwardInput: (make, kernels) => {
+    const { R, K, N } = make.size;
     const dx = make.out([R, K]);
     kernels.linearBackwardInput(make.float(R, N).handle, make.float(N, K).handle, dx.handle, false);
     return [dx];
   },
   linearBackwardWeight: (make, kernels) => {
+    const { R, K, N } = make.size;
     const [dweight, dbias] = [make.f32(N, K), make.f32(N)];
     kernels.linearBackwardWeight(make.float(R, N).handle, make.float(R, K).handle, dweight.handle, dbias.handle, true);
     return [dweight, dbias];
   },
   packWeight: (make, kernels) => {
+    const { R, K, N } = make.size;
     const [packed, y] = [make.packed(N, K), make.out([R, N])];
     kernels.packWeight(make.float(N, K).handle, packed.handle);
     kernels.linear(make.float(R, K).handle, packed.handle, 0, 0, y.handle);
     return [y];
   },
   rmsNorm: (make, kernels) => {
+    const { R, K } = make.size;
     const y = make.out([R, K]);
     kernels.rmsNorm(make.float(R, K).handle, make.float(K).handle, y.handle, 1e-5);
     return [y];
   },
   rmsNormBackward: (make, kernels) => {
+    const { R, K } = make.size;
     const [dy, x, weight] = [make.float(R, K), make.float(R, K), make.float(K)];
     const [dx, dweight] = [make.out([R, K]), make.f32(K)];
     kernels.rmsNormBackward(dy.handle, x.handle, weight.handle, dx.handle, dweight.handle, 1e-5, false, true);
     return [dx, dweight];
   },
   rope: (make, kernels) => {
+    const { B, T, H, D } = make.size;
     const x = make.float(B * T, H, D);
     kernels.rope(x.handle, 0, T, 10000, false);
     return [x];
   },
   attention: (make, kernels) => attend(make, kernels).outputs,
   attentionBackward: (make, kernels) => {
+    const { B, T, H, G, D } = make.size;
     const { q, k, v, firstKey, outputs } = attend(make, kernels);
     const [out, lse] = outputs;
     const [dq, dk, dv] = [make.out([B, T, H, D]), make.out([B, T, G, D]), make.out([B, T, G, D])];
@@ -176,6 +209,7 @@ const cases = {
     return [keys, values];
   },
   attentionCached: (make, kernels) => {
+    const { R, H, D } = make.size;
     const { keys, values, sequence, position } = cached(make, kernels);
     const out = make.out([R, H, D]);
     const [q, none] = [make.float(R, H, D), 0];
@@ -192,32 +226,43 @@ const cases = {
     return [out];
   },
   swiglu: (make, kernels) => {
+    const { R, K } = make.size;
     const y = make.out([R, K]);
     kernels.swiglu(make.float(R, K).handle, make.float(R, K).handle, y.handle);
     return [y];
   },
   swigluBackward: (make, kernels) => {
+    const { R, K } = make.size;
     const [dy, gate, up] = [make.float(R, K), make.float(R, K), make.float(R, K)];
     const [dgate, dup] = [make.out([R, K]), make.out([R, K])];
     kernels.swigluBackward(dy.handle, gate.handle, up.handle, dgate.handle, dup.handle);
     return [dgate, dup];
   },
   embedding: (make, kernels) => {
+    const { K, V, B, T } = make.size;
     const y = make.out([B, T, K]);
-    kernels.embedding(make.integers(tokens, B, T + 1).handle, make.float(V, K).handle, y.handle, 0);
+    kernels.embedding(make.integers(tokensOf(make.size), B, T + 1).handle, make.float(V, K).handle, y.handle, 0);
     return [y];
   },
   embeddingBackward: (make, kernels) => {
+    const { K, V, B, T } = make.size;
     const dweight = make.f32(V, K);
-    kernels.embeddingBackward(make.float(B, T, K).handle, make.integers(tokens, B, T + 1).handle, dweight.handle, true);
+    kernels.embeddingBackward(
+      make.float(B, T, K).handle,
+      make.integers(tokensOf(make.size), B, T + 1).handle,
+      dweight.handle,
+      true,
+    );
     return [dweight];
   },
   rnn: (make, kernels) => {
+    const { K, B, T } = make.size;
     const h = make.out([B, T, K]);
     kernels.rnn(make.float(B, T, K).handle, smallMatrix(make, kernels).handle, make.float(B, K).handle, h.handle);
     return [h];
   },
   rnnBackward: (make, kernels) => {
+    const { K, B, T } = make.size;
     const [dh, h, weight, h0] = [
       make.float(B, T, K),
       make.float(B, T, K),
@@ -233,6 +278,7 @@ const cases = {
     return [loss, lse, argmax, rank, entropy];
   },
   linearCrossEntropyBackward: (make, kernels) => {
+    const { R, K, V } = make.size;
     const { hidden, weight, bias, targets, lse } = crossEntropy(make, kernels);
     const [dhidden, dweight, dbias] = [make.f32(R, K), make.f32(V, K), make.f32(V)];
     const [data, gradients] = [
@@ -260,11 +306,20 @@ const cases = {
     return gradients;
   },
   reduceLoss: (make, kernels) => {
+    const { R } = make.size;
     const [total, share] = [make.out([1], "f32"), make.out([R], "f32")];
-    kernels.reduceLoss(make.f32(R).handle, make.integers(rowTargets, 1, R).handle, 0, true, total.handle, share.handle);
+    kernels.reduceLoss(
+      make.f32(R).handle,
+      make.integers(targetsOf(make.size), 1, R).handle,
+      0,
+      true,
+      total.handle,
+      share.handle,
+    );
     return [total, share];
   },
   linearCrossEntropyTrain: (make, kernels) => {
+    const { R, K, V } = make.size;
     const { hidden, weight, bias, targets } = crossEntropy(make, kernels);
     const [loss, argmax] = [make.out([R], "f32"), make.out([R], "i32")];
     const [dhidden, dweight, dbias] = [make.f32(R, K), make.f32(V, K), make.f32(V)];
@@ -287,6 +342,7 @@ const cases = {
     return [loss, argmax, dhidden, dweight, dbias];
   },
   multiTokenMetrics: (make, kernels) => {
+    const { V, B, T } = make.size;
     const sums = make.out([2, 8], "f32");
     const argmax = make.integers(
       Array.from({ length: 2 * B * T }, (_, i) => (i * 29 + 29) % V),
@@ -302,11 +358,13 @@ const cases = {
     return [sums];
   },
   gradientNorm: (make, kernels) => {
+    const { R, K, N } = make.size;
     const norm = make.out([1], "f32");
     kernels.gradientNorm([make.f32(R, K).handle, make.f32(N).handle], norm.handle);
     return [norm];
   },
   adamw: (make, kernels) => {
+    const { R, K } = make.size;
     const [parameter, gradient, m, copy] = [make.f32(R, K), make.f32(R, K), make.f32(R, K), make.out([R, K], "bf16")];
     const v = make.out([R, K], "f32");
     const [state, norm, status] = [make.numbers(0.01, 3, 0, 0), make.numbers(2), make.integers([0, 0, 0, 0], 4)];
@@ -328,6 +386,7 @@ const cases = {
     return [parameter, m, v, copy];
   },
   sample: (make, kernels) => {
+    const { V } = make.size;
     const [token, logProbability] = [make.out([2], "i32"), make.out([2], "f32")];
     const settings = tensor2x(make, [0.8, 10, 0.9], [0, 0, 1]);
     const counters = make.integers([1, 0, 0, 5, 2, 0, 0, 6], 2, 4);
@@ -337,6 +396,7 @@ const cases = {
 } satisfies Record<keyof Kernels, Case>;
 
 function attend(make: Inputs, kernels: Native) {
+  const { B, T, H, G, D } = make.size;
   const [q, k, v] = [make.float(B, T, H, D), make.float(B, T, G, D), make.float(B, T, G, D)];
   const firstKey = make.integers(
     Array.from({ length: B * T }, (_, i) => (i < T ? 0 : Math.floor((i - T) / 4) * 4)),
@@ -350,8 +410,18 @@ function attend(make: Inputs, kernels: Native) {
 }
 
 function cached(make: Inputs, kernels: Native) {
-  const [keys, values] = [make.out([2, G, 4, D]), make.out([2, G, 4, D])];
-  const [sequence, position] = [make.integers(slots, R), make.integers(places, R)];
+  const { R, G, D } = make.size;
+  const places = Math.ceil(R / 2);
+  const [keys, values] = [make.out([2, G, places, D]), make.out([2, G, places, D])];
+  const rows = Array.from({ length: R }, (_, i) => i);
+  const sequence = make.integers(
+    rows.map((row) => row % 2),
+    R,
+  );
+  const position = make.integers(
+    rows.map((row) => Math.floor(row / 2)),
+    R,
+  );
   const [k, v] = [make.float(R, G, D), make.float(R, G, D)];
   kernels.cacheAppend(k.handle, v.handle, sequence.handle, position.handle, keys.handle, values.handle);
   return { keys, values, sequence, position };
@@ -359,14 +429,16 @@ function cached(make: Inputs, kernels: Native) {
 
 /** (K,K), small enough that an RNN does not amplify rounding. */
 function smallMatrix(make: Inputs, kernels: Native): Tensor {
+  const { K } = make.size;
   const weight = make.out([K, K]);
-  kernels.scale(make.float(K, K).handle, 0.1, weight.handle);
+  kernels.scale(make.float(K, K).handle, 0.85 / Math.sqrt(K), weight.handle);
   return weight;
 }
 
 function crossEntropy(make: Inputs, kernels: Native) {
+  const { R, K, V } = make.size;
   const [hidden, weight, bias] = [make.float(R, K), make.float(V, K), make.f32(V)];
-  const targets = make.integers(rowTargets, 1, R);
+  const targets = make.integers(targetsOf(make.size), 1, R);
   const [loss, lse, entropy] = [make.out([R], "f32"), make.out([R], "f32"), make.out([R], "f32")];
   const [argmax, rank] = [make.out([R], "i32"), make.out([R], "i32")];
   kernels.linearCrossEntropy(
@@ -399,34 +471,63 @@ export interface SelfTestResult {
 }
 
 type Values = ArrayLike<number>[];
+type Outcome = Values | Error;
 
-/** Compares each level's kernels, and a short training, with the generic level's. */
+/** Compares the kernels of each SIMD level, and a short training, with the generic level's. */
 export async function selfTest(levels: readonly string[]): Promise<SelfTestResult[]> {
+  const devices = levels.filter((level) => level !== "generic").map((simd) => openDevice("cpu", { simd }));
+  return compare(devices, [small]);
+}
+
+/** Compares a GPU's kernels, and a short training, with the CPU's generic level. */
+export async function selfTestGpu(gpu: Device): Promise<SelfTestResult[]> {
+  return compare([gpu], [small, large]);
+}
+
+async function compare(devices: readonly Device[], sizes: readonly Size[]): Promise<SelfTestResult[]> {
   const results: SelfTestResult[] = [];
   for (const dtype of ["f32", "bf16"] as const) {
-    const wanted = await outputsOf("generic", dtype);
-    for (const level of levels) {
-      if (level === "generic") continue;
-      const got = await outputsOf(level, dtype);
-      const failures = [...wanted].flatMap(
-        ([name, values]) => difference(name, got.get(name) ?? [], values, dtype) ?? [],
-      );
-      results.push({ level, dtype, tested: wanted.size, failures });
+    const wanted = await outputsOf(openDevice("cpu", { simd: "generic" }), dtype, sizes);
+    for (const device of devices) {
+      const got = await outputsOf(device, dtype, sizes);
+      const failures = [...wanted].flatMap(([name, values]) => verdict(name, got.get(name), values, dtype) ?? []);
+      results.push({ level: device.simd, dtype, tested: wanted.size, failures });
     }
   }
   return results;
 }
 
-async function outputsOf(level: string, dtype: ComputeType): Promise<Map<string, Values>> {
-  const device = openDevice("cpu", { simd: level });
-  const outputs = new Map<string, Values>();
-  for (const [name, run] of Object.entries<Case>(cases)) {
-    const tensors = scope(() => run(new Inputs(device, dtype), native()).map((each) => detach(each)));
-    outputs.set(name, await Promise.all(tensors.map((each) => each.toFloats())));
+/** Of each kernel for every size, and of a training; of one that fails its error. */
+async function outputsOf(device: Device, dtype: ComputeType, sizes: readonly Size[]): Promise<Map<string, Outcome>> {
+  const outputs = new Map<string, Outcome>();
+  for (const [name, run] of Object.entries<Case>(cases))
+    outputs.set(name, await outcome(async () => outputsOfCase(run, device, dtype, sizes)));
+  outputs.set("training", await outcome(async () => [await trainingLosses(device, dtype)]));
+  return outputs;
+}
+
+async function outputsOfCase(run: Case, device: Device, dtype: ComputeType, sizes: readonly Size[]): Promise<Values> {
+  const outputs: Values = [];
+  for (const size of sizes) {
+    const tensors = scope(() => run(new Inputs(device, dtype, size), native()).map((each) => detach(each)));
+    outputs.push(...(await Promise.all(tensors.map((each) => each.toFloats()))));
     for (const each of tensors) each.dispose();
   }
-  outputs.set("training", [await trainingLosses(device, dtype)]);
   return outputs;
+}
+
+async function outcome(run: () => Promise<Values>): Promise<Outcome> {
+  try {
+    return await run();
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error));
+  }
+}
+
+function verdict(name: string, got: Outcome | undefined, wanted: Outcome, dtype: ComputeType): string | undefined {
+  if (wanted instanceof Error) return `${name}: ${wanted.message}`;
+  if (got instanceof Error) return `${name}: ${got.message}`;
+  return difference(name, got ?? [], wanted, dtype);
 }
 
 /** The heads' losses after two steps of a small model. */

@@ -39,7 +39,7 @@ export interface MemoryEstimate {
  */
 export function estimateMemory(config: ModelOptions, options: MemoryOptions = {}): MemoryEstimate {
   const { batchSize = 8, accumulate = 1, dtype = "f32" } = options;
-  using device = openDevice("dry", { simd: (options.device ?? openDevice()).simd });
+  using device = openDevice("dry", { like: options.device ?? openDevice() });
   const model = LanguageModel.create(config, { device, dtype });
   const shape = {
     batchSize,

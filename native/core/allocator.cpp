@@ -12,7 +12,8 @@ namespace foretoken {
 
 constexpr int64_t kSmall = 1 << 20;  // bytes; blocks from here on are large
 constexpr int64_t kDryReserve = int64_t{1} << 45;
-constexpr int64_t kLeastPurge = 2 << 20;  // bytes at a time: a system call costs as much as clearing a few pages
+// Bytes to purge at a time: a system call costs as much as clearing a few pages, on a GPU one has to wait for it.
+constexpr int64_t kLeastPurge = 2 << 20, kLeastGpuPurge = 256 << 20;
 
 static int64_t round_up(int64_t bytes, int64_t multiple) { return (bytes + multiple - 1) / multiple * multiple; }
 
@@ -26,12 +27,29 @@ int64_t memory_of_machine() {
   return bytes;
 }
 
+static int64_t default_limit(const Allocator::Settings& settings) {
+  if (settings.dry) return std::numeric_limits<int64_t>::max();
+  return settings.gpu ? settings.gpu->default_limit() : memory_of_machine();
+}
+
 Allocator::Allocator(Settings settings) : settings_(std::move(settings)) {
   int64_t reserve = kDryReserve;
-  if (settings_.limit <= 0) settings_.limit = settings_.dry ? std::numeric_limits<int64_t>::max() : memory_of_machine();
+  if (settings_.limit <= 0) settings_.limit = default_limit(settings_);
   // Twice the limit: room for what fragmentation leaves unused. Addresses cost nothing.
   if (!settings_.dry) reserve = std::min(kDryReserve, round_up(2 * settings_.limit + (64 << 20), Pages::kUnit));
-  for (auto& zone : zones_) zone = std::make_unique<Zone>(reserve, settings_.dry);
+  for (auto& zone : zones_) zone = std::make_unique<Zone>(reserve, new_backing());
+}
+
+std::shared_ptr<Backing> Allocator::new_backing() {
+  std::shared_ptr<Backing> backing;
+  if (settings_.gpu) {
+    backing = settings_.gpu->backing();
+    apart_ = !backing;
+  } else if (!settings_.dry) {
+    return system_memory();
+  }
+  if (backing) return backing;
+  return no_memory(settings_.of_gpu ? kGpuPage : system_memory()->page_bytes());
 }
 
 std::optional<Allocator::Block> Allocator::allocate(int64_t requested, Tag tag, Failure& failure) {
@@ -41,12 +59,11 @@ std::optional<Allocator::Block> Allocator::allocate(int64_t requested, Tag tag, 
   BlockId id = owner_ ? zone.arena.take(bytes, owner_) : Arena::kNone;
   const bool reused = id != Arena::kNone;
   if (!reused && bytes <= settings_.limit - ledger_.total.live) id = take_fresh(zone, bytes);
-  if (id == Arena::kNone) {
-    failure = {.code = "OUT_OF_MEMORY",
-               .op = "allocate",
-               .argument = kTagNames[static_cast<int>(tag)],
-               .text = "no memory for " + std::to_string(bytes) + " bytes more: " + std::to_string(ledger_.total.live) +
-                       " are live and the limit is " + std::to_string(settings_.limit)};
+  void* data = nullptr;
+  if (id != Arena::kNone) data = apart_ ? settings_.gpu->allocate(requested) : zone.pages.at(zone.arena[id].offset);
+  if (!data) {
+    if (id != Arena::kNone) zone.arena.give_back(id);
+    failure = out_of_memory(bytes, tag);
     return std::nullopt;
   }
   if (reused)
@@ -56,7 +73,17 @@ std::optional<Allocator::Block> Allocator::allocate(int64_t requested, Tag tag, 
   ledger_.by_tag[static_cast<int>(tag)].add(bytes);
   ledger_.requested += requested;
   if (owner_) zone.arena.transfer(id, owner_);
-  return Block{zone.pages.at(zone.arena[id].offset), id, large, tag, requested};
+  return Block{data, id, large, tag, requested};
+}
+
+Failure Allocator::out_of_memory(int64_t bytes, Tag tag) const {
+  const bool within = bytes <= settings_.limit - ledger_.total.live;
+  return {.code = "OUT_OF_MEMORY",
+          .op = "allocate",
+          .argument = kTagNames[static_cast<int>(tag)],
+          .text = "no memory for " + std::to_string(bytes) + " bytes more: " + std::to_string(ledger_.total.live) +
+                  " are live and the limit is " + std::to_string(settings_.limit) +
+                  (within ? ", but the device has no more to give" : "")};
 }
 
 // From everyone's memory.
@@ -69,20 +96,32 @@ BlockId Allocator::take_fresh(Zone& zone, int64_t bytes) {
     return Arena::kNone;
   }
   if (const int64_t fresh = zone.pages.untouched(offset, bytes)) {
-    keep_resident_below_peak(ledger_.total.live + bytes, fresh);
-    zone.pages.touch(offset, bytes);
+    make_room(ledger_.total.live + bytes, fresh);
+    if (!touch(zone, offset, bytes)) {
+      zone.arena.give_back(id);
+      return Arena::kNone;
+    }
   }
   return id;
 }
 
+// False when there is no memory, with all that is free given back.
+bool Allocator::touch(Zone& zone, int64_t offset, int64_t bytes) {
+  if (zone.pages.touch(offset, bytes)) return true;
+  for (auto& any : zones_) purge_free(*any, std::numeric_limits<int64_t>::max());
+  return zone.pages.touch(offset, bytes);
+}
+
 // Memory that stays free while fresh memory is taken is fragmentation: pages of it go back to the system, so that a
 // loop settles within the slack of its peak.
-void Allocator::keep_resident_below_peak(int64_t live, int64_t fresh) {
-  const int64_t peak = std::max(ledger_.total.peak, live);
-  const int64_t slack = (4 << 20) + peak / 64;
-  int64_t excess = resident() + fresh - peak - slack;
+void Allocator::make_room(int64_t live, int64_t fresh) {
+  const int64_t limit = std::min(settings_.limit, kDryReserve);
+  const int64_t bound = settings_.of_gpu ? limit : std::max(ledger_.total.peak, live);
+  const int64_t slack = (4 << 20) + bound / 64;
+  const int64_t least = settings_.of_gpu ? kLeastGpuPurge : kLeastPurge;
+  int64_t excess = resident() + fresh - bound - slack;
   for (int zone : {1, 0})
-    if (excess > 0) excess -= purge_free(*zones_[zone], std::max(excess, kLeastPurge));
+    if (excess > 0) excess -= purge_free(*zones_[zone], std::max(excess, least));
 }
 
 int64_t Allocator::purge_free(Zone& zone, int64_t wanted) {
@@ -110,7 +149,15 @@ void Allocator::free(const Block& block) {
     ledger_.by_tag[static_cast<int>(Tag::recording)].add(bytes);
   else
     ledger_.total.add(-bytes);
+  if (apart_) release(block.data, zone.arena[block.id].owner);
   zone.arena.give_back(block.id);
+}
+
+void Allocator::release(void* data, Arena::Owner owner) {
+  if (owner)
+    kept_apart_[owner].push_back(data);
+  else
+    settings_.gpu->free(data);
 }
 
 Arena::Owner Allocator::begin_recording() { return owner_ = ++last_recording_; }
@@ -121,6 +168,8 @@ void Allocator::release_recording(Arena::Owner recording) {
     ledger_.total.add(-bytes);
     ledger_.by_tag[static_cast<int>(Tag::recording)].add(-bytes);
   }
+  for (void* data : kept_apart_[recording]) settings_.gpu->free(data);
+  kept_apart_.erase(recording);
 }
 
 }  // namespace foretoken

@@ -2,14 +2,18 @@
 // everything is decided on the calling thread: equal sequences of calls give equal places and an equal ledger.
 //
 // Promise: what is resident stays near the ledger's peak. Before memory that was never touched is handed out, free
-// pages are given back to the system if otherwise more than the peak would be resident (see keep_resident_below_peak).
+// pages are given back to the system if otherwise more than the peak would be resident (see make_room). On a GPU, where
+// giving back means waiting, the bound is the limit in the peak's place.
 #pragma once
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "arena.h"
 #include "failure.h"
+#include "gpu.h"
 #include "ledger.h"
 #include "pages.h"
 
@@ -23,7 +27,9 @@ class Allocator {
     bool dry = false;
     int64_t limit = 0;  // bytes that may be live
     // Calls the function after what is enqueued by now has run.
-    std::function<void(std::function<void()>)> after_enqueued;
+    std::function<void(std::function<void()>)> after_enqueued = {};
+    bool of_gpu = false;  // keeps the ledger of a GPU
+    Gpu* gpu = nullptr;   // whose memory it is; nullptr: the system's, or none when dry
   };
 
   struct Block {
@@ -53,19 +59,25 @@ class Allocator {
  private:
   // Small blocks live apart, or one long-lived number in the middle of a large hole would make it useless.
   struct Zone {
-    Zone(int64_t bytes, bool dry) : pages(bytes, dry), arena(pages.bytes()) {}
+    Zone(int64_t bytes, std::shared_ptr<Backing> backing) : pages(bytes, std::move(backing)), arena(pages.bytes()) {}
     Pages pages;
     Arena arena;
   };
 
+  std::shared_ptr<Backing> new_backing();
   BlockId take_fresh(Zone& zone, int64_t bytes);
-  void keep_resident_below_peak(int64_t live, int64_t fresh);
+  bool touch(Zone& zone, int64_t offset, int64_t bytes);
+  void make_room(int64_t live, int64_t fresh);
   int64_t purge_free(Zone& zone, int64_t wanted);
+  void release(void* data, Arena::Owner owner);
+  Failure out_of_memory(int64_t bytes, Tag tag) const;
 
   Settings settings_;
   std::unique_ptr<Zone> zones_[2];  // small, large
   Ledger ledger_;
   Arena::Owner owner_ = 0, last_recording_ = 0;
+  bool apart_ = false;                                     // each block has memory of its own; the arena only counts
+  std::map<Arena::Owner, std::vector<void*>> kept_apart_;  // freed in a recording, and still written by its replays
 };
 
 // What this process may use: the machine's memory, or its cgroup's limit where that is less.

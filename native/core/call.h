@@ -14,16 +14,18 @@ struct Parallel {
               void* context) = nullptr;
 };
 
-struct Call {
-  const Parallel* parallel = nullptr;
-  void* stream = nullptr;
-  void* workspace = nullptr;  // 64-byte aligned, contents undefined
-  size_t workspace_bytes = 0;
+// What a workspace query may depend on beside the arguments, and a launch on.
+struct Machine {
+  int threads = 1;          // CPU
+  int multiprocessors = 0;  // CUDA: decides how many blocks run at once, never what they compute
 };
 
-// What a workspace query may depend on beside the arguments.
-struct Machine {
-  int threads = 1;
+struct Call {
+  const Parallel* parallel = nullptr;  // CPU
+  void* stream = nullptr;              // CUDA: the cudaStream_t
+  const Machine* machine = nullptr;    // given on CUDA
+  void* workspace = nullptr;           // 64-byte aligned, contents undefined
+  size_t workspace_bytes = 0;
 };
 
 // body(task, worker) for every task in [0, tasks).

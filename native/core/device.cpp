@@ -1,18 +1,24 @@
 #include "device.h"
 
+#include <cstring>
+#include <utility>
+
 #include "cores.h"
 #include "env.h"
 
 namespace foretoken {
 
-Device::Device(const Backend& backend, bool dry, int64_t memory_limit)
+Device::Device(const Backend& backend, bool dry, int64_t memory_limit, int multiprocessors)
     : backend_(backend), dry_(dry), sync_(env::sync()) {
-  allocator_ = std::make_unique<Allocator>(
-      Allocator::Settings{.dry = dry, .limit = memory_limit, .after_enqueued = [this](std::function<void()> purge) {
-                            enqueue_now([purge = std::move(purge)](Stream&) { purge(); });
-                          }});
+  machine_.multiprocessors = multiprocessors;
+  allocator_ = std::make_unique<Allocator>(Allocator::Settings{
+      .dry = dry,
+      .limit = memory_limit,
+      .after_enqueued =
+          [this](std::function<void()> purge) { enqueue_now([purge = std::move(purge)](Stream&) { purge(); }); },
+      .of_gpu = multiprocessors > 0});
   if (dry_) {
-    machine_.threads = thread_count();
+    machine_.threads = multiprocessors > 0 ? 1 : thread_count();
     return;
   }
   stream_ = std::make_unique<Stream>();
@@ -20,31 +26,126 @@ Device::Device(const Backend& backend, bool dry, int64_t memory_limit)
   machine_.threads = parallel_->threads;
 }
 
-Device::~Device() { stop(); }
+Device::Device(const Backend& backend, std::unique_ptr<Gpu> gpu, int64_t memory_limit)
+    : backend_(backend), dry_(false), sync_(env::sync()), gpu_(std::move(gpu)) {
+  machine_.multiprocessors = gpu_->info().multiprocessors;
+  allocator_ = std::make_unique<Allocator>(Allocator::Settings{.limit = memory_limit,
+                                                               .after_enqueued =
+                                                                   [this](const std::function<void()>& purge) {
+                                                                     gpu_->wait_for_memory();
+                                                                     purge();
+                                                                   },
+                                                               .of_gpu = true,
+                                                               .gpu = gpu_.get()});
+}
 
-void Device::stop() {
+Device::~Device() {
   if (stream_) stream_->stop();
 }
 
-uint32_t Device::begin_recording() {
+// ---- copies --------------------------------------------------------------------------------------------------------
+
+// Bytes copied at the call, on their way to a tensor.
+struct Device::StagedWrite {
+  std::unique_ptr<std::byte[]> bytes;
+  int64_t count;
+  void* to;
+  std::atomic<int64_t>* staged;  // nullptr in a recording: the bytes stay there and wait in no queue
+
+  StagedWrite(const void* from, int64_t size, void* target, std::atomic<int64_t>* counter)
+      : bytes(new std::byte[static_cast<size_t>(size)]), count(size), to(target), staged(counter) {
+    std::memcpy(bytes.get(), from, static_cast<size_t>(size));
+    if (staged) *staged += count;
+  }
+  StagedWrite(StagedWrite&&) = default;
+  ~StagedWrite() {
+    if (bytes && staged) *staged -= count;
+  }
+  void operator()(Stream&) const { std::memcpy(to, bytes.get(), static_cast<size_t>(count)); }
+};
+
+void Device::write(void* to, const void* from, int64_t bytes, Failure& failure) {
+  constexpr int64_t kMostStaged = 4 << 20;  // beyond that the caller waits: staged bytes are not in the ledger
+  if (gpu_) {
+    failure = gpu_->write(to, from, bytes);
+    return;
+  }
+  if (!stream_) return;
+  if (recording_) return enqueue(StagedWrite(from, bytes, to, nullptr));
+  if (!stream_->idle() && staged_ + bytes > kMostStaged) stream_->wait();
+  if (stream_->idle())
+    std::memcpy(to, from, static_cast<size_t>(bytes));
+  else
+    enqueue(StagedWrite(from, bytes, to, &staged_));
+}
+
+struct Device::Read {
+  Gpu::Done done;
+  void* to;
+  const void* from;
+  size_t bytes;
+
+  Read(void* target, const void* source, int64_t count, Gpu::Done then)
+      : done(std::move(then)), to(target), from(source), bytes(static_cast<size_t>(count)) {}
+  Read(Read&& other) noexcept
+      : done(std::exchange(other.done, nullptr)), to(other.to), from(other.from), bytes(other.bytes) {}
+  // Skipped by a stream that was stopped.
+  ~Read() {
+    if (done) done({.code = "DISPOSED", .argument = "device", .text = "the device was disposed"});
+  }
+  void operator()(Stream& stream) {
+    if (bytes) std::memcpy(to, from, bytes);
+    std::exchange(done, nullptr)(stream.take_failure());
+  }
+};
+
+void Device::read(void* to, const void* from, int64_t bytes, Gpu::Done done) {
+  if (gpu_)
+    gpu_->read(to, from, bytes, std::move(done));
+  else
+    enqueue_now(Read(to, from, bytes, std::move(done)));
+}
+
+// ---- recordings ----------------------------------------------------------------------------------------------------
+
+uint32_t Device::begin_recording(Failure* failure) {
+  if (gpu_)
+    if (Failure refused = gpu_->begin_recording()) {
+      *failure = std::move(refused);
+      return 0;
+    }
   recording_ = std::make_shared<Recording>();
   return recording_id_ = allocator_->begin_recording();
 }
 
-uint32_t Device::end_recording() {
+uint32_t Device::keep_recording() {
   allocator_->end_recording();
   recordings_[recording_id_] = std::move(recording_);
   recording_ = nullptr;
   return recording_id_;
 }
 
-void Device::replay(uint32_t id) {
+uint32_t Device::end_recording(Failure* failure) {
+  const uint32_t id = keep_recording();
+  if (gpu_) *failure = gpu_->end_recording(id);
+  return id;
+}
+
+uint32_t Device::abandon_recording() {
+  if (gpu_) gpu_->abandon_recording();
+  return keep_recording();
+}
+
+Failure Device::replay(uint32_t id) {
+  if (gpu_) return gpu_->replay(id);
   enqueue_now([recording = recordings_.at(id)](Stream& stream) {
     for (const auto& task : *recording) task->run(stream);
   });
+  return {};
 }
 
 void Device::free_recording(uint32_t id) {
+  if (gpu_) gpu_->free_recording(id);
   recordings_.erase(id);
   allocator_->release_recording(id);
 }

@@ -19,4 +19,11 @@ bool sync() { return value_of("FORETOKEN_SYNC") == "1"; }
 
 std::string simd() { return value_of("FORETOKEN_SIMD"); }
 
+bool cache() { return value_of("FORETOKEN_CACHE") != "0"; }
+
+std::optional<std::string> visible_gpus() {
+  const char* value = std::getenv("CUDA_VISIBLE_DEVICES");
+  return value ? std::optional<std::string>(value) : std::nullopt;
+}
+
 }  // namespace foretoken::env

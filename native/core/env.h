@@ -1,5 +1,6 @@
 // Environment variables that the native side reads, all of them.
 #pragma once
+#include <optional>
 #include <string>
 
 namespace foretoken::env {
@@ -10,5 +11,10 @@ int threads();
 bool sync();
 // FORETOKEN_SIMD: the SIMD level to take. Empty when not given.
 std::string simd();
+
+// FORETOKEN_CACHE=0: on a GPU every tensor and workspace has memory of its own, so that a tool sees where each ends.
+bool cache();
+// CUDA_VISIBLE_DEVICES: what CUDA reads, for our messages. nullopt when not given.
+std::optional<std::string> visible_gpus();
 
 }  // namespace foretoken::env

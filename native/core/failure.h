@@ -8,6 +8,7 @@ struct Failure {
   std::string code = {};  // stable: "OUT_OF_MEMORY", …; empty: nothing went wrong
   std::string op = {}, argument = {};
   std::string text = {}, wanted = {}, got = {};
+  std::string remedy = {};  // what to do about it: a sentence
 
   explicit operator bool() const { return !code.empty(); }
 };

@@ -1,5 +1,8 @@
 #include "environment.h"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 namespace foretoken::node {
 
 static napi_value string(napi_env env, const std::string& text) {
@@ -23,15 +26,22 @@ Environment::Environment(napi_env env) : env_(env) {
                                   on_completed, &completed_);
   napi_unref_threadsafe_function(env, completed_);
   // Hooks run last first: streams are joined while the function they post to still exists.
-  napi_add_env_cleanup_hook(env, [](void* self) { static_cast<Environment*>(self)->devices_.clear(); }, this);
+  napi_add_env_cleanup_hook(env, [](void* self) { static_cast<Environment*>(self)->clean_up(); }, this);
 }
 
 Environment::~Environment() = default;
 
+void Environment::clean_up() {
+  const bool process_ends = syscall(SYS_gettid) == getpid();  // the main thread's environment goes with the process
+  for (const auto& device : devices_)
+    if (process_ends && device && device->gpu()) device->gpu()->abandon();
+  devices_.clear();
+}
+
 // ---- devices -------------------------------------------------------------------------------------------------------
 
-uint32_t Environment::open(const Backend& backend, bool dry, int64_t memory_limit) {
-  devices_.push_back(std::make_unique<Device>(backend, dry, memory_limit));
+uint32_t Environment::open(std::unique_ptr<Device> device) {
+  devices_.push_back(std::move(device));
   return static_cast<uint32_t>(devices_.size() - 1);
 }
 
@@ -53,7 +63,10 @@ void Environment::close(uint32_t id) {
 // ---- tensors -------------------------------------------------------------------------------------------------------
 
 Handle Environment::allocate(uint32_t device_id, const View& like, int64_t bytes, Tag tag, Failure& failure) {
-  Allocator& allocator = device(device_id)->allocator();
+  Device& on = *device(device_id);
+  if (Gpu* gpu = on.gpu()) failure = gpu->enter("allocate");
+  if (failure) return 0;
+  Allocator& allocator = on.allocator();
   const auto block = allocator.allocate(bytes, tag, failure);
   if (!block) return 0;
   const auto recording = recording_.find(device_id);
@@ -89,11 +102,21 @@ void Environment::keep_for_recording(StorageId id) {
 
 // ---- recordings ----------------------------------------------------------------------------------------------------
 
-void Environment::begin_recording(uint32_t id) { recording_[id] = device(id)->begin_recording(); }
+void Environment::begin_recording(uint32_t id, Failure& failure) {
+  const uint32_t recording = device(id)->begin_recording(&failure);
+  if (!failure) recording_[id] = recording;
+}
 
-uint32_t Environment::end_recording(uint32_t id) {
+uint32_t Environment::end_recording(uint32_t id, Failure& failure) {
   recording_.erase(id);
-  return device(id)->end_recording();
+  const uint32_t recording = device(id)->end_recording(&failure);
+  if (failure) free_recording(id, recording);
+  return recording;
+}
+
+void Environment::abandon_recording(uint32_t id) {
+  recording_.erase(id);
+  free_recording(id, device(id)->abandon_recording());
 }
 
 void Environment::free_recording(uint32_t device_id, uint32_t recording) {
@@ -151,8 +174,9 @@ napi_value Environment::error(const Failure& failure) {
     napi_get_undefined(env_, &receiver);
     const napi_value parts[] = {string(env_, failure.code),     string(env_, failure.op),
                                 string(env_, failure.argument), string(env_, failure.text),
-                                string(env_, failure.wanted),   string(env_, failure.got)};
-    napi_call_function(env_, receiver, factory, 6, parts, &made);
+                                string(env_, failure.wanted),   string(env_, failure.got),
+                                string(env_, failure.remedy)};
+    napi_call_function(env_, receiver, factory, std::size(parts), parts, &made);
   } else {
     napi_create_error(env_, string(env_, failure.code), string(env_, failure.text), &made);
   }

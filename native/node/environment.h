@@ -2,7 +2,6 @@
 #pragma once
 #include <node_api.h>
 
-#include <atomic>
 #include <map>
 #include <memory>
 #include <set>
@@ -32,7 +31,7 @@ class Environment {
   Tensors& tensors() { return tensors_; }
 
   // ---- devices. A number that names none throws in JavaScript and gives nullptr.
-  uint32_t open(const Backend& backend, bool dry, int64_t memory_limit);
+  uint32_t open(std::unique_ptr<Device> device);
   Device* device(uint32_t id) { return id < devices_.size() ? devices_[id].get() : nullptr; }
   void close(uint32_t id);
 
@@ -44,8 +43,11 @@ class Environment {
   void keep_for_recording(StorageId storage);
 
   // ---- recordings
-  void begin_recording(uint32_t device);
-  uint32_t end_recording(uint32_t device);
+  // Those that set the failure leave nothing recording.
+  void begin_recording(uint32_t device, Failure& failure);
+  uint32_t end_recording(uint32_t device, Failure& failure);
+  // Ends it and frees what was recorded.
+  void abandon_recording(uint32_t device);
   void free_recording(uint32_t device, uint32_t recording);
 
   // ---- promises
@@ -62,10 +64,9 @@ class Environment {
   // Always nullptr, so that a callback can return it.
   napi_value raise(const Failure& failure);
 
-  // Bytes of writes that wait in queues.
-  std::atomic<int64_t>& staged() { return staged_; }
-
  private:
+  void clean_up();
+
   napi_env env_;
   std::vector<std::unique_ptr<Device>> devices_;
   Tensors tensors_;
@@ -74,7 +75,6 @@ class Environment {
   napi_threadsafe_function completed_ = nullptr;
   int64_t pending_ = 0;
   napi_ref error_factory_ = nullptr;
-  std::atomic<int64_t> staged_{0};
 };
 
 }  // namespace foretoken::node

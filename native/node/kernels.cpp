@@ -16,9 +16,10 @@ struct KernelCall {
   std::tuple<Args...> arguments;
   std::vector<std::unique_ptr<std::byte[]>> lists;  // what the list arguments point to
 
-  void operator()(Stream&) const {
+  void operator()() const {
     std::apply([this](const Args&... given) { kernel(call, given...); }, arguments);
   }
+  void operator()(Stream&) const { (*this)(); }
 };
 
 struct Export {
@@ -51,15 +52,23 @@ struct Export {
   if (bytes) workspace = device.allocator().allocate(static_cast<int64_t>(bytes), Tag::workspace, failure);
   if (failure) failure.op = names.name;
   call = {.parallel = device.parallel(),
-          .stream = nullptr,
+          .stream = device.gpu() ? device.gpu()->stream() : nullptr,
+          .machine = &device.machine(),
           .workspace = workspace ? workspace->data : nullptr,
           .workspace_bytes = bytes};
   return workspace;
 }
 
+// A GPU is asked before it is given work; the other devices need not be.
+static bool ready(const KernelNames& names, Device& device, Failure& failure) {
+  if (Gpu* gpu = device.gpu()) failure = gpu->enter(names.name);
+  return !failure;
+}
+
 // The workspace is free for what is enqueued after this call.
-[[gnu::noinline]] static void finish(Device& device, const std::optional<Allocator::Block>& workspace,
-                                     Failure& failure) {
+[[gnu::noinline]] static void finish(const KernelNames& names, Device& device,
+                                     const std::optional<Allocator::Block>& workspace, Failure& failure) {
+  if (Gpu* gpu = device.gpu()) failure = gpu->launched(names.name);
   if (workspace) device.allocator().free(*workspace);
   if (device.synchronous() && device.stream()) failure = device.stream()->take_failure();
 }
@@ -99,6 +108,7 @@ struct Binding<Member> {
     if (!device) return;
     const Kernels* kernels = reader.has_f64() ? device->backend().oracle : device->backend().kernels;
     if (!kernels || !(kernels->*Member).run) return no_kernel(names, *device, reader);
+    if (!ready(names, *device, reader.failure)) return;
     const Slot<Args...>& slot = kernels->*Member;
     size_t bytes = 0;
     if (slot.workspace)
@@ -108,8 +118,11 @@ struct Binding<Member> {
     if (reader.failure) return;
     call.kernel = slot.run;
     call.lists = std::move(reader.lists());
-    device->enqueue(std::move(call));
-    finish(*device, workspace, reader.failure);
+    if (device->gpu())
+      call();
+    else
+      device->enqueue(std::move(call));
+    finish(names, *device, workspace, reader.failure);
   }
 };
 

@@ -13,6 +13,15 @@ static inline napi_value to_js(napi_env env, double number) {
   return value;
 }
 
+static inline napi_value to_js(napi_env env, bool flag) {
+  napi_value value;
+  napi_get_boolean(env, flag, &value);
+  return value;
+}
+napi_value to_js(napi_env env, const char* text) = delete;  // would be a flag
+static inline napi_value to_js(napi_env env, int number) { return to_js(env, static_cast<double>(number)); }
+static inline napi_value to_js(napi_env env, uint32_t number) { return to_js(env, static_cast<double>(number)); }
+
 static inline napi_value to_js(napi_env env, const std::string& text) {
   napi_value value;
   napi_create_string_utf8(env, text.data(), text.size(), &value);

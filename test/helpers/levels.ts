@@ -9,3 +9,6 @@ export const levels = (): readonly string[] => (onGpu ? [openDevice("cuda").simd
 
 export const openLevel = (level: string): Device =>
   level.startsWith("sm_") ? openDevice("cuda") : openDevice("cpu", { simd: level });
+
+/** Whether that GPU is the software one of test/ptx, whose card can be set by variables. */
+export const onSoftwareGpu = onGpu && /\bptx\b/.test(process.env["FORETOKEN_ADDON"] ?? "");

@@ -56,7 +56,7 @@ describe("predicted peak = measured peak, to the byte", () => {
   const cases = families.flatMap((headFamily) => [1, 2, 4, 8].map((futureTokens) => ({ headFamily, futureTokens })));
 
   it.each(cases)("$headFamily, n = $futureTokens", async ({ headFamily, futureTokens }) => {
-    const device = openDevice("cpu");
+    const device = openDevice();
     for (const dtype of ["f32", "bf16"] as const) {
       const config = { ...size, headFamily, futureTokens };
       const predicted = estimateMemory(config, { ...rows, dtype, device });
@@ -72,7 +72,7 @@ describe("predicted peak = measured peak, to the byte", () => {
   });
 
   it("an RNN", async () => {
-    const device = openDevice("cpu");
+    const device = openDevice();
     const config: ModelOptions = {
       vocabSize: 256,
       hiddenSize: 96,

@@ -150,7 +150,7 @@ describe("the sequential head backward equals the naive graph, gradient for grad
   });
 
   it.each(Object.entries(models))("%s, f32 at the machine's own level", async (_name, options) => {
-    expect(await compare(options, openDevice("cpu"), "f32")).toBeLessThan(2e-6);
+    expect(await compare(options, openDevice(), "f32")).toBeLessThan(2e-6);
   });
 
   it("leaves nothing behind", async () => {

@@ -20,6 +20,7 @@
 
 #include "cpu/backend.h"
 #include "doctest.h"
+#include "gpu.h"
 
 namespace foretoken::test {
 
@@ -67,6 +68,7 @@ class Buffer {
   explicit Buffer(int64_t count, int64_t shift = 0) : count_(count), shift_(shift) {
     bytes_ = static_cast<unsigned char*>(std::aligned_alloc(64, allocated()));
     poison();
+    gpu::announce(data(), count_ * sizeof(T));
   }
   Buffer(const Buffer& other) : Buffer(other.count_, other.shift_) { std::memcpy(bytes_, other.bytes_, allocated()); }
   Buffer(Buffer&& other) noexcept { swap(other); }
@@ -74,7 +76,10 @@ class Buffer {
     swap(other);
     return *this;
   }
-  ~Buffer() { std::free(bytes_); }
+  ~Buffer() {
+    if (bytes_) gpu::forget(data());
+    std::free(bytes_);
+  }
 
   static Buffer of(const std::vector<double>& values, int64_t shift = 0) {
     Buffer buffer(static_cast<int64_t>(values.size()), shift);
@@ -166,9 +171,16 @@ inline std::vector<double> random_integers(int64_t count, int64_t low, int64_t h
 
 // ---- levels and calls -----------------------------------------------------------------------------------------------
 
-// body(backend) for every SIMD level this machine can run; FORETOKEN_TEST_LEVEL names one alone.
+// body(backend) for every SIMD level this machine can run; FORETOKEN_TEST_LEVEL names one alone. In the programs that
+// test the CUDA backend: for that one.
 template <class Body>
 void for_each_level(Body body) {
+  if (const Backend* gpu = gpu::backend()) {
+    Backend backend = *gpu;
+    backend.oracle = cpu::backend("generic")->oracle;  // of f64, which no GPU kernel takes
+    INFO("device " << std::string(backend.level));
+    return body(static_cast<const Backend&>(backend));
+  }
   const char* only = std::getenv("FORETOKEN_TEST_LEVEL");
   for (const std::string& level : cpu::usable_levels()) {
     if (only && level != only) continue;
@@ -201,7 +213,8 @@ template <class... Args>
 void run_on(const Parallel& parallel, const Slot<Args...>& slot, const std::type_identity_t<Args>&... args) {
   bool filled = slot.run != nullptr;
   REQUIRE_MESSAGE(filled, "the slot is empty");
-  size_t bytes = slot.workspace ? slot.workspace(Machine{parallel.threads}, args...) : 0;
+  if (gpu::owns(&slot)) return gpu::run(slot, args...);
+  size_t bytes = slot.workspace ? slot.workspace(Machine{.threads = parallel.threads}, args...) : 0;
   Buffer<uint8_t> workspace(static_cast<int64_t>(bytes));
   Call call;
   call.parallel = &parallel;

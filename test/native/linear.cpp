@@ -15,10 +15,11 @@ struct Shape {
   int64_t m, n, k;
 };
 
-// Edges of tiles and panels, blocks of k and of rows, one row, one column, one k.
-const std::vector<Shape> kShapes = {{1, 1, 1},     {1, 64, 33},   {2, 17, 31},  {15, 16, 32},
-                                    {16, 15, 17},  {17, 33, 64},  {31, 65, 65}, {33, 300, 40},
-                                    {64, 31, 255}, {65, 48, 257}, {130, 70, 16}};
+// Edges of tiles and panels, blocks of k and of rows, one row, one column, one k; the last four have strides of whole
+// 16 bytes throughout, as tensor cores want them.
+const std::vector<Shape> kShapes = {{1, 1, 1},     {1, 64, 33},    {2, 17, 31},   {15, 16, 32},  {16, 15, 17},
+                                    {17, 33, 64},  {31, 65, 65},   {33, 300, 40}, {64, 31, 255}, {65, 48, 257},
+                                    {130, 70, 16}, {16, 136, 200}, {1, 8, 8},     {67, 72, 104}, {129, 264, 136}};
 
 double half_ulp(DType dtype) { return dtype == DType::bf16 ? 1.0 / 256 : 1.0 / (1 << 24); }
 
@@ -41,14 +42,17 @@ std::vector<double> absolute(std::vector<double> values) {
   return values;
 }
 
-// One product in dtype T with its result in dtype Y, on one shape and level.
+// One product in dtype T with its result in dtype Y, on one shape and level. Operands start `shift` elements off their
+// alignment: 0 and 1 take different kernels on a GPU.
 template <class T, class Y>
 struct Case {
   const Backend& backend;
   Shape shape;
+  int64_t shift = 0;
   int64_t m = shape.m, n = shape.n, k = shape.k;
-  Buffer<T> x = Buffer<T>::of(random_normal(m * k, 1, 1), 1), weight = Buffer<T>::of(random_normal(n * k, 1, 2), 1),
-            dy = Buffer<T>::of(random_normal(m * n, 1, 3), 1);
+  Buffer<T> x = Buffer<T>::of(random_normal(m * k, 1, 1), shift),
+            weight = Buffer<T>::of(random_normal(n * k, 1, 2), shift),
+            dy = Buffer<T>::of(random_normal(m * n, 1, 3), shift);
   Buffer<T> bias = Buffer<T>::of(random_normal(n, 3, 4)), residual = Buffer<T>::of(random_normal(m * n, 3, 5));
 
   template <class E>
@@ -75,7 +79,7 @@ struct Case {
           with_residual ? view_of(rs, {m, n}) : absent, view_of(y, {m, n}));
       return y.values();
     };
-    Buffer<Y> y(m * n, 1);
+    Buffer<Y> y(m * n, shift);
     AnyView b = with_bias ? view_of(bias, {n}) : absent, r = with_residual ? view_of(residual, {m, n}) : absent;
     run(backend.kernels->linear, view_of(x, {1, m, k}), view_of(weight, {n, k}), b, r, view_of(y, {1, m, n}));
     CHECK(y.guards_intact());
@@ -103,7 +107,7 @@ struct Case {
   void backward_input(bool accumulate) const {
     CAPTURE(accumulate);
     std::vector<double> before = random_normal(m * k, 2, 6);
-    Buffer<Y> dx = accumulate ? Buffer<Y>::of(before, 1) : Buffer<Y>(m * k, 1), same = dx;
+    Buffer<Y> dx = accumulate ? Buffer<Y>::of(before, shift) : Buffer<Y>(m * k, shift), same = dx;
     auto expected = [&](bool sizes) {
       Buffer<double> result = exact(dx, sizes), gradient = exact(dy, sizes), w = exact(weight, sizes);
       run(oracle().linear_backward_input, view_of(gradient, {m, n}), view_of(w, {n, k}), view_of(result, {m, k}),
@@ -124,7 +128,7 @@ struct Case {
     CAPTURE(accumulate);
     CAPTURE(with_bias);
     std::vector<double> before = random_normal(n * k, 2, 7);
-    Buffer<float> dweight = accumulate ? Buffer<float>::of(before, 1) : Buffer<float>(n * k, 1);
+    Buffer<float> dweight = accumulate ? Buffer<float>::of(before, shift) : Buffer<float>(n * k, shift);
     Buffer<float> dbias = accumulate ? Buffer<float>::filled(n, 3) : Buffer<float>(n);
     Buffer<float> same_weight = dweight, same_bias = dbias;
     auto expected = [&](bool sizes, bool of_bias) {
@@ -158,9 +162,12 @@ void for_each_case(Body body) {
       CAPTURE(shape.m);
       CAPTURE(shape.n);
       CAPTURE(shape.k);
-      body(Case<float, float>{backend, shape});
-      body(Case<bf16, bf16>{backend, shape});
-      body(Case<bf16, float>{backend, shape});
+      for (int64_t shift : {0, 1}) {
+        CAPTURE(shift);
+        body(Case<float, float>{backend, shape, shift});
+        body(Case<bf16, bf16>{backend, shape, shift});
+        body(Case<bf16, float>{backend, shape, shift});
+      }
     }
   });
 }
@@ -225,8 +232,8 @@ TEST_CASE("linear_backward_weight: dweight (+)= dyᵀ·x, dbias (+)= column sums
 
 TEST_CASE("linear_backward_weight: more rows than a slab holds") {
   for_each_level([](const Backend& backend) {
-    Case<float, float>{backend, {2100, 18, 20}}.backward_weight(true, true);
-    Case<bf16, float>{backend, {2100, 18, 20}}.backward_weight(false, true);
+    Case<float, float>{backend, {2100, 18, 20}, 1}.backward_weight(true, true);
+    Case<bf16, float>{backend, {2100, 18, 20}, 1}.backward_weight(false, true);
   });
 }
 
@@ -236,6 +243,32 @@ TEST_CASE("linear: several tasks across and down") {
     test.linear(true, true);
     test.backward_input(true);
     test.backward_weight(false, true);
+  });
+}
+
+// 128×256 tiles on 132 processors, 128×128 on 108.
+TEST_CASE("linear: results large enough for a GPU's largest tiles") {
+  for_each_level([](const Backend& backend) {
+    Case<bf16, bf16>{backend, {1411, 1400, 40}}.linear(true, true);
+    Case<bf16, bf16>{backend, {1411, 40, 1400}}.backward_input(true);
+    Case<bf16, float>{backend, {43, 1400, 1416}}.backward_weight(true, true);
+  });
+}
+
+TEST_CASE("linear: a row's bits are the same from 1 row to as many as take the largest tiles") {
+  constexpr int64_t kRows = 1411, kN = 1400, kK = 72;
+  for_each_level([&](const Backend& backend) {
+    Buffer<bf16> x = Buffer<bf16>::of(random_normal(kRows * kK, 1, 1));
+    Buffer<bf16> weight = Buffer<bf16>::of(random_normal(kN * kK, 1, 2)), all(kRows * kN);
+    run(backend.kernels->linear, view_of(x, {kRows, kK}), view_of(weight, {kN, kK}), absent, absent,
+        view_of(all, {kRows, kN}));
+    for (int64_t m : {1, 16, 17, 64, 65, 130}) {
+      CAPTURE(m);
+      Buffer<bf16> some(m * kN);
+      run(backend.kernels->linear, view_of(x, {m, kK}), view_of(weight, {kN, kK}), absent, absent,
+          view_of(some, {m, kN}));
+      CHECK(std::memcmp(some.data(), all.data(), m * kN * sizeof(bf16)) == 0);
+    }
   });
 }
 

@@ -165,7 +165,7 @@ describe("record", () => {
     }
   });
 
-  it("bytes written inside do not make later writes wait", async () => {
+  it("bytes written inside do not make later writes of the CPU wait", async () => {
     const own = openDevice("cpu", { memoryLimit: 1 << 27 });
     const large = zeros([1 << 21], { device: own });
     const small = zeros([4], { device: own });
@@ -179,8 +179,8 @@ describe("record", () => {
   });
 
   it("has the same ledger on the dry device", () => {
-    using real = openDevice("cpu", { memoryLimit: 1 << 29 });
-    using dry = openDevice("dry");
+    using real = openDevice(device.kind, { memoryLimit: 1 << 29 });
+    using dry = openDevice("dry", { like: real });
     const [measured, predicted] = [real, dry].map((on) => {
       using x = zeros([5000], { device: on });
       using total = zeros([5000], { device: on });

@@ -11,8 +11,9 @@ import { runChild } from "../helpers/child.js";
 const device = openDevice();
 
 describe("the stream", () => {
-  it("lets timers and file reads go on between any two steps", async () => {
-    using x = zeros([1 << 21]);
+  it("of the CPU lets timers and file reads go on between any two steps", async () => {
+    const device = openDevice("cpu");
+    using x = zeros([1 << 21], { device });
     const events: string[] = [];
     for (let step = 0; step < 3; step++) {
       for (let i = 0; i < 4; i++) native().randomNormal(x.handle, 0, 1, i, 0);
@@ -60,7 +61,9 @@ describe("processes", () => {
 
   it("FORETOKEN_SYNC=1 runs each op before its call returns, with the same results", async () => {
     const run = async (sync: string): Promise<{ written: number; sum: number }> => {
-      const { stdout } = await runChild("runtime/children/synchronous.ts", { env: { FORETOKEN_SYNC: sync } });
+      const { stdout } = await runChild("runtime/children/synchronous.ts", {
+        env: { FORETOKEN_DEVICE: "cpu", FORETOKEN_SYNC: sync },
+      });
       return JSON.parse(stdout) as { written: number; sum: number };
     };
     const [synchronous, usual] = [await run("1"), await run("0")];

@@ -34,7 +34,7 @@ describe.runIf(process.arch === "x64")("SIMD levels", () => {
     expect(weak).toEqual([]);
   });
 
-  test.each(["foretoken_core", "foretoken_cpu_generic", "foretoken_cpu_backend", "foretoken"])(
+  test.each(["foretoken_core", "foretoken_cpu_generic", "foretoken_cpu_backend", "foretoken_node"])(
     "no object of %s has an AVX instruction: it runs on every x86-64",
     (target) => {
       const files = objects(target);

@@ -3,6 +3,7 @@
 import { Worker } from "node:worker_threads";
 
 const tensorFile = JSON.stringify(new URL("../../../lib/tensor.ts", import.meta.url));
+const deviceFile = JSON.stringify(new URL("../../../lib/device.ts", import.meta.url));
 const nativeFile = JSON.stringify(new URL("../../../lib/native.ts", import.meta.url));
 
 const work = (ending: string): string => `
@@ -11,7 +12,8 @@ const work = (ending: string): string => `
     register();
     const { zeros } = await import(${tensorFile});
     const { native } = await import(${nativeFile});
-    const big = zeros([1 << 22]);
+    const { openDevice } = await import(${deviceFile});
+    const big = zeros([openDevice().kind === "cpu" ? 1 << 22 : 1 << 10]);
     for (let i = 0; i < 500; i++) native().randomNormal(big.handle, 0, 1, i, 0);
     parentPort.postMessage("queued");
     ${ending};
