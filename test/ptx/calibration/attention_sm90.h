@@ -94,11 +94,11 @@ void check_forward(const char* name, const AttentionShape& shape) {
   require_near(name, "log-sum-exp", attention.lse.host, expected.lse, one, 0.25);
 }
 
-template <class Tile, class Schedule, class Fusion>
+template <class ForwardTile, class Tile, class Fusion>
 void check_backward(const char* name, const AttentionShape& shape) {
   using Operation = cutlass::fmha::device::FmhaBwd<f16, float, Tile, Fusion>;
   Attention attention(shape);
-  run_forward<Tile, Schedule, Fusion>(name, attention);
+  run_forward<ForwardTile, Cooperative, Fusion>(name, attention);
   Buffer<f16> d_o(attention.q.host.size()), dq(attention.q.host.size()), dk(attention.k.host.size()),
       dv(dk.host.size());
   fill_fractions(d_o, 4);

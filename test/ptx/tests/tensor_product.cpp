@@ -1,6 +1,8 @@
 // mma's arithmetic: fragment layouts against the manual's tables, the vector forms against the plain loops bit by bit.
 #include <array>
 #include <cmath>
+#include <cstring>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
@@ -155,6 +157,38 @@ TEST_CASE("mma: the vector forms are the plain loops, bit for bit") {
           CHECK(same_bits(plain, fast));
         }
       }
+}
+
+TEST_CASE("wgmma: the vector forms spread operands of memory as the plain loops do") {
+  std::mt19937 generator(17);
+  alignas(16) uint8_t bytes[kMaxTiles][16];
+  for (Element element : {Element::kBf16, Element::kF16, Element::kTf32}) {
+    for (auto& chunk : bytes)
+      for (int i = 0; i < 16; i += 4) {
+        const uint32_t word = random_word(generator, element);
+        std::memcpy(chunk + i, &word, 4);
+      }
+    const uint8_t* pairs[kProductRows][2];
+    const uint8_t* line[kMaxTiles];
+    for (int i = 0; i < kMaxTiles; ++i) line[i] = pairs[i / 2][i % 2] = bytes[i];
+    auto spread = [&](const ProductFunctions& functions) {
+      auto operands = std::make_unique<std::pair<SpreadA, SpreadB>>();
+      functions.spread_rows(element, pairs, operands->first);
+      functions.spread_columns(element, pairs, operands->second.tiles[0]);
+      if (element == Element::kTf32) return operands;
+      functions.spread_line_a(element, line, 3, operands->first);
+      functions.spread_line_b(element, line, 31, 5, operands->second.tiles + 1);
+      return operands;
+    };
+    const auto plain = spread(kPlainProduct);
+    for (auto& [name, functions] : vector_forms()) {
+      CAPTURE(name);
+      CAPTURE(static_cast<int>(element));
+      const auto fast = spread(*functions);
+      CHECK(std::memcmp(&plain->first, &fast->first, sizeof(SpreadA)) == 0);
+      CHECK(std::memcmp(&plain->second, &fast->second, sizeof(SpreadB)) == 0);
+    }
+  }
 }
 
 TEST_CASE("mma: every 16-bit pattern widens alike in every form, NaN results are canonical") {

@@ -43,7 +43,8 @@ SharedOperand shared_operand(Context& c, const WgmmaPlan& plan, const Operand& d
   if (operand.matrix.base_offset) c.fault(FaultKind::unsupported, 0, "a matrix descriptor's base offset is not known");
   const SharedRange range = bounding_range(operand);
   const uint32_t end = kSharedBase + c.block->shared_bytes;
-  if (operand.matrix.start >= kSharedBase && range.end <= (end | 127u) + 1) return operand;
+  const bool inside = range.end <= end || !reads_from(operand, {end, UINT32_MAX});
+  if (operand.matrix.start >= kSharedBase && inside) return operand;
   c.fault(FaultKind::address, 0,
           std::string(what) + " describes bytes " + std::to_string(range.begin) + " … " + std::to_string(range.end) +
               " of shared memory, which ends at " + std::to_string(end));
