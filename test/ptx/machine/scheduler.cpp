@@ -157,7 +157,8 @@ Slice run_slice(Launch& launch, Split& split) {
     c.lanes = split.lanes & (guard.value ^ i.guard_inversion);
     c.pc = pc;
     ++executed[pc];
-    lanes_executed[pc] += static_cast<uint32_t>(__builtin_popcount(c.lanes));
+    const uint32_t lanes = static_cast<uint32_t>(__builtin_popcount(c.lanes));
+    lanes_executed[pc] += lanes;
     Outcome outcome = Outcome::next;
     if (const Mask unknown = guard.undefined & split.lanes) [[unlikely]]
       outcome = run_with_undefined_guard(c, i, unknown);
@@ -175,7 +176,13 @@ Slice run_slice(Launch& launch, Split& split) {
       launch.instructions += done;
       return Slice::worked;
     }
-    if (outcome == Outcome::yield) ++pc;
+    if (outcome == Outcome::yield) {
+      ++pc;
+    } else {
+      // It runs again, and counts once.
+      --executed[pc];
+      lanes_executed[pc] -= lanes;
+    }
     gave_up = true;
     break;
   }
