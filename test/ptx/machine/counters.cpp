@@ -1,6 +1,7 @@
 #include "counters.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "access.h"
 
@@ -43,12 +44,16 @@ namespace {
 // banks span. Accesses are aligned to their size, so a chunk is one lane's whole access (at least a word).
 uint32_t wavefronts(Mask lanes, const uint64_t* addresses, uint32_t bytes) {
   const uint32_t places = 128 / bytes;
+  const int shift = std::countr_zero(bytes);
+  Mask taken = 0;
+  for (int lane : each(lanes)) taken |= 1u << (addresses[lane] >> shift & (places - 1));
+  if (std::popcount(taken) == std::popcount(lanes)) return 1;
   uint64_t seen[32][32];
   uint8_t count[32] = {};
   uint32_t most = 1;
   for (int lane : each(lanes)) {
-    const uint64_t chunk = addresses[lane] / bytes;
-    const uint32_t place = chunk % places, n = count[place];
+    const uint64_t chunk = addresses[lane] >> shift;
+    const uint32_t place = chunk & (places - 1), n = count[place];
     uint32_t k = 0;
     while (k < n && seen[place][k] != chunk) ++k;
     if (k < n) continue;

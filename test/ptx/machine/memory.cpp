@@ -107,21 +107,31 @@ uint64_t Memory::undefined_exact(uint64_t address, uint32_t bytes) const {
   return result;
 }
 
+// The bits of a stretch that lies in one word of the bitmap, and with it in one page.
+void Memory::set_undefined_word(uint64_t offset, uint32_t bytes, uint64_t undefined_bits) {
+  const uint64_t page = offset / kPage;
+  const uint8_t state = pages_[page];
+  if (state == kClean && undefined_bits == 0) return;
+  spell_out(page);
+  uint8_t* at = undefined_ + offset / 64 * 8;
+  const uint64_t field = low_bits(bytes) << (offset % 64);
+  uint64_t word;
+  std::memcpy(&word, at, 8);
+  word = (word & ~field) | (undefined_bits << (offset % 64) & field);
+  std::memcpy(at, &word, 8);
+  // A page that fills up piece by piece is looked at as a whole only when another of its words is full.
+  if (word != 0)
+    pages_[page] = kSomeUndefined | (state & kSomeInaccessible);
+  else
+    settle(page);
+}
+
 void Memory::set_undefined_exact(uint64_t address, uint32_t bytes, uint64_t undefined_bits) {
   for (uint32_t done = 0; done < bytes;) {
     const uint64_t offset = address - base_ + done;
-    const uint32_t here = static_cast<uint32_t>(std::min<uint64_t>(bytes - done, kPage - offset % kPage));
-    const uint64_t page = offset / kPage;
-    const uint64_t bits = (undefined_bits >> done) & low_bits(here);
+    const uint32_t here = static_cast<uint32_t>(std::min<uint64_t>(bytes - done, 64 - offset % 64));
+    set_undefined_word(offset, here, undefined_bits >> done & low_bits(here));
     done += here;
-    if (pages_[page] == kClean && bits == 0) continue;
-    spell_out(page);
-    set_bits(undefined_, offset, here, bits);
-    // A page that fills up byte by byte is looked at as a whole only where its last byte of a word becomes defined.
-    if (bits == 0 && get_bits(undefined_, offset / 64 * 64, 64) != 0)
-      pages_[page] = kSomeUndefined | (pages_[page] & kSomeInaccessible);
-    else
-      settle(page);
   }
 }
 

@@ -85,6 +85,7 @@ class Memory {
   uint64_t inaccessible_exact(uint64_t address, uint32_t bytes) const;
   uint64_t undefined_exact(uint64_t address, uint32_t bytes) const;
   void set_undefined_exact(uint64_t address, uint32_t bytes, uint64_t undefined_bits);
+  void set_undefined_word(uint64_t offset, uint32_t bytes, uint64_t undefined_bits);
   void spell_out(uint64_t page);  // brings the page's bits up to date
   void settle(uint64_t page);     // the page's state from its bits
   void mark(uint64_t address, uint64_t bytes, bool undefined);

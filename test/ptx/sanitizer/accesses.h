@@ -48,8 +48,8 @@ class Visitor {
 
   // `bytes` for each of the lanes at its address. Checks and remembers up to the first conflict; false: there is one.
   bool visit(const uint64_t* addresses, Mask lanes, uint32_t bytes);
-  // `bytes` at one address, all of them one lane's (`lane`).
-  bool visit_piece(uint64_t address, uint64_t bytes, uint32_t lane);
+  // `bytes` at one address, all of them one lane's.
+  bool visit_piece(uint64_t address, uint64_t bytes, uint32_t lane = 0);
   const Conflict& conflict() const { return conflict_; }
 
  private:

@@ -1,12 +1,14 @@
 // The observer that finds what a run happened to survive: accesses without an order between them, and reads through
 // the asynchronous proxy without a fence. (Undefined values, bounds and deadlocks the machine finds by itself.)
 //
-// A fault names both accesses. Two writes of equal values are not reported: nobody can tell which came last.
+// A fault names both accesses. Of two writes without an order the later is let pass if it writes what is there already:
+// nobody can tell which came last.
 #pragma once
 #include <algorithm>
 #include <cstring>
 #include <map>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "accesses.h"
@@ -21,7 +23,6 @@ class Sanitizer final : public machine::Observer {
   Sanitizer(uint64_t base, uint64_t bytes);
 
   void on_launch(machine::Launch& launch) override;
-  void on_launch_end(machine::Launch& launch) override;
   void on_block_start(machine::Block& block) override;
   void on_access(machine::Context& c, const machine::MemoryEvent& event) override;
   void on_sync(machine::Context& c, const machine::SyncEvent& event) override;
@@ -45,9 +46,11 @@ class Sanitizer final : public machine::Observer {
     machine::LaunchShape shape;
   };
 
+  void forget_ended(std::span<const std::unique_ptr<machine::Cluster>> resident);
   ClusterState& state_of(const machine::Cluster& cluster);
   Shadow* shadow_of(ClusterState& state, const machine::MemoryEvent& event);
-  Accessor accessor(machine::Context& c, ClusterState& state, const machine::MemoryEvent& event);
+  Accessor accessor(machine::Context& c, ClusterState& state, const machine::MemoryEvent& event,
+                    const Operation* operation);
   void check_same_instruction(machine::Context& c, const machine::MemoryEvent& event, Mask& lanes) const;
   bool is_benign(const machine::Context& c, const machine::MemoryEvent& event, const Conflict& conflict) const;
   [[noreturn]] void report(machine::Context& c, const machine::MemoryEvent& event, const Conflict& conflict);

@@ -4,6 +4,7 @@
 #include "doctest.h"
 #include "machine/async/bulk_copy.h"
 #include "machine/async/commit_groups.h"
+#include "machine/async/scattered_definedness.h"
 #include "machine/tensor/element.h"
 
 using namespace foretoken::machine;
@@ -84,4 +85,32 @@ TEST_CASE("bulk reductions: wrapping and clamping integers, floats rounded once,
   CHECK_FALSE(is_reduction({Reduction::inc, TensorElement::s32}));
   CHECK_FALSE(is_reduction({Reduction::min, TensorElement::f32}));
   CHECK_FALSE(is_reduction({Reduction::add, TensorElement::u8}));
+}
+
+TEST_CASE("scattered definedness: lines and pages that lanes fill together are as each by itself") {
+  struct Write {
+    uint64_t start;
+    uint32_t bytes, step, count;
+  };
+  // A page and more; a line in two halves, backwards; pieces with gaps; single words.
+  for (Write write : {Write{256, 16, 16, 32}, Write{320, 16, 48, 4}, Write{512, 8, 24, 20}, Write{1020, 4, 4, 3}})
+    for (uint64_t undefined : {0ull, 0xffffull, 0x00f0ull}) {
+      Memory together(0, 4096), alone(0, 4096);
+      for (Memory* memory : {&together, &alone}) {
+        memory->allocate(64, 3000);
+        memory->mark_defined(64, 1500);
+      }
+      ScatteredDefinedness definedness;
+      const uint64_t bits = undefined & ((1u << write.bytes) - 1);
+      for (uint32_t i = 0; i < write.count; ++i) {
+        const uint64_t address = write.start + (i ^ 1) % write.count * write.step;
+        definedness.add(address, write.bytes, bits);
+        alone.set_undefined(address, write.bytes, bits);
+      }
+      definedness.store(together);
+      bool same = true;
+      for (uint64_t address = 64; address < 3064; ++address)
+        same = same && together.undefined(address, 1) == alone.undefined(address, 1);
+      CHECK(same);
+    }
 }

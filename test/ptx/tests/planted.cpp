@@ -7,6 +7,7 @@
 
 #include "doctest.h"
 #include "runtime/hooks.h"
+#include "runtime/settings.h"
 
 namespace {
 
@@ -81,4 +82,28 @@ TEST_CASE("sanitizer: the same code on an sm_90 card") { check(planted::bugs(), 
 
 TEST_CASE("sanitizer: planted bugs of sm_90a are found and named, their twins pass") {
   check(planted::bugs_sm90(), planted::source_sm90(), "sm_90");
+}
+
+TEST_CASE("sanitizer: PTX_SANITIZE says what is looked for") {
+  const auto reported = [](const char* level, const char* kernel) {
+    setenv("PTX_SANITIZE", level, 1);
+    set_device("sm_80", 1);
+    for (const Planted& planted : planted::bugs())
+      if (planted.kernel == std::string(kernel)) return report_of(planted, true) != "";
+    FAIL("no such bug");
+    return false;
+  };
+  CHECK(reported("full", "blocks_write_one_word"));
+  CHECK(reported("full", "half_written"));
+  CHECK_FALSE(reported("memory", "blocks_write_one_word"));
+  CHECK(reported("memory", "half_written"));
+  CHECK_FALSE(reported("off", "blocks_write_one_word"));
+  CHECK_FALSE(reported("off", "half_written"));
+  CHECK(reported("off", "global_bounds"));
+  setenv("PTX_SANITIZE", "some", 1);
+  CHECK_THROWS_WITH(foretoken::ptx::runtime::read_settings(), "PTX_SANITIZE: expected off, memory or full, got 'some'");
+  unsetenv("PTX_SANITIZE");
+  unsetenv("PTX_DEVICE");
+  unsetenv("PTX_SEED");
+  ptx_reset();
 }

@@ -154,6 +154,15 @@ __global__ void different_values(int* out) {
   out[threadIdx.x] = shared;
 }
 
+// Who comes last decides, unless all write the same.
+template <bool kBug>
+__global__ void last_warp_decides(int* out) {
+  __shared__ int shared;
+  if (threadIdx.x % 32 == 0) shared = kBug ? threadIdx.x : 7;  // named: last_warp_decides
+  __syncthreads();
+  out[threadIdx.x] = shared;
+}
+
 // Warps 0 and 1 meet at barrier 1; the third reads without.
 template <bool kBug>
 __global__ void partial_barrier(int* out) {
@@ -459,6 +468,7 @@ const Planted kBugs[] = {
      "is not ordered after the write"},
     {"bytes_of_a_word", "race: this read of shared", NO_INPUT(bytes_of_a_word, 32)},
     {"different_values", "write different values to one address at once", NO_INPUT(different_values, 32)},
+    {"last_warp_decides", "race: this write to shared", NO_INPUT(last_warp_decides, 64)},
     {"partial_barrier", "race: this", NO_INPUT(partial_barrier, 96)},
     {"arrive_without_wait", "race: this", NO_INPUT(arrive_without_wait, 64)},
     {"lane_speaks_for_warp", "race: this write to shared", NO_INPUT(lane_speaks_for_warp, 64),

@@ -2,12 +2,12 @@
 // shared memory, perhaps swizzled, on the other.
 #pragma once
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <vector>
 
 #include "../tensor/shared_operand.h"
 #include "operation.h"
+#include "pieces.h"
 #include "tensor_box.h"
 
 namespace foretoken::machine {
@@ -19,18 +19,6 @@ struct BulkArea {
   uint32_t span = 0;  // of the swizzle, bytes
   std::vector<BoxRun> runs;
 };
-
-// Pieces are 16 bytes but at the edges of tensors: worth a case of its own.
-inline void copy_piece(void* to, const void* from, uint32_t bytes) {
-  bytes == 16 ? std::memcpy(to, from, 16) : std::memcpy(to, from, bytes);
-}
-inline bool same_piece(const void* x, const void* y, uint32_t bytes) {
-  if (bytes != 16) return std::memcmp(x, y, bytes) == 0;
-  uint64_t a[2], b[2];
-  std::memcpy(a, x, 16);
-  std::memcpy(b, y, 16);
-  return a[0] == b[0] && a[1] == b[1];
-}
 
 // f(offset from area.shared, address in global memory, bytes) for the pieces of a run that stay together.
 template <class F>

@@ -5,6 +5,8 @@
 
 #include "mbarrier_memory.h"
 #include "operation.h"
+#include "pieces.h"
+#include "scattered_definedness.h"
 #include "shared_address.h"
 #include "warp_state.h"
 
@@ -29,12 +31,14 @@ class Copy final : public Operation {
       source_bytes_[lane] = static_cast<uint8_t>(source_bytes[lane]);
       if (source_bytes[lane] == 0) continue;  // its address may be anything
       check_access(c, c.global(), lane, from[lane], source_bytes[lane], bytes, "cp.async source");
-      std::memcpy(data_[lane], c.global().cell(from[lane]), source_bytes[lane]);
+      copy_piece(data_[lane], c.global().cell(from[lane]), source_bytes[lane]);
     }
+    ScatteredDefinedness definedness;
     for (int lane : each(c.lanes)) {
       check_access(c, *c.block->shared, lane, to[lane], bytes, bytes, "cp.async destination");
-      c.block->shared->set_undefined(to[lane], bytes, (1u << bytes) - 1);
+      definedness.add(to[lane], bytes, (1u << bytes) - 1);
     }
+    definedness.store(*c.block->shared);
   }
 
   void complete(Launch&) override {
@@ -47,18 +51,20 @@ class Copy final : public Operation {
                                 .addresses = to_,
                                 .bytes = bytes_,
                                 .agent = number});
+    ScatteredDefinedness definedness;
     for (int lane : each(context.lanes)) {
       uint64_t undefined = 0;
       if (const uint32_t bytes = source_bytes_[lane]) {
         if (global.inaccessible(from_[lane], bytes))
           context.fault(FaultKind::address, lane, "the source of cp.async was freed before the copy was waited for");
-        if (std::memcmp(data_[lane], global.cell(from_[lane]), bytes) != 0)
+        if (!same_piece(data_[lane], global.cell(from_[lane]), bytes))
           context.fault(FaultKind::race, lane, "the source of cp.async was changed before the copy was waited for");
         undefined = global.undefined(from_[lane], bytes);
       }
-      std::memcpy(shared.cell(to_[lane]), data_[lane], bytes_);
-      shared.set_undefined(to_[lane], bytes_, undefined);
+      copy_piece(shared.cell(to_[lane]), data_[lane], bytes_);
+      definedness.add(to_[lane], bytes_, undefined);
     }
+    definedness.store(shared);
     report_complete();
   }
 
