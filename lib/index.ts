@@ -3,6 +3,7 @@ export {
   openDevice,
   type Device,
   type DeviceKind,
+  type DeviceModel,
   type DeviceOptions,
   type DType,
   type Memory,
@@ -42,5 +43,22 @@ export { Trainer } from "./train/trainer.js";
 export type { TrainerOptions } from "./train/settings.js";
 export type { EvalMetrics, StepMetrics } from "./train/metrics.js";
 export type { Schedule } from "./train/schedule.js";
-export { generate, generateTokens, type GeneratedToken } from "./decode/generate.js";
+export { generate, generateTokens } from "./decode/generate.js";
+export {
+  generateBatch,
+  type BatchOptions,
+  type BatchPiece,
+  type BatchPrompt,
+  type BatchRequest,
+} from "./decode/batch.js";
 export type { GenerateOptions } from "./decode/options.js";
+export type { DecodeStep, Ending, GeneratedToken } from "./decode/sequence.js";
+export { DecodeStatistics, type PlaceStatistics } from "./decode/statistics.js";
+export {
+  draftModel,
+  promptLookup,
+  type DraftPredictor,
+  type DraftRequest,
+  type DraftSession,
+  type PromptLookupOptions,
+} from "./decode/drafts.js";

@@ -1,8 +1,14 @@
 // foretoken generate: text from a model, as it is drawn.
-import { readFileSync } from "node:fs";
-import type { Command } from "commander";
-import { generate } from "../decode/generate.js";
+import { readFileSync, writeFileSync } from "node:fs";
+import { InvalidArgumentError, Option, type Command } from "commander";
+import { draftModel, promptLookup, type DraftPredictor } from "../decode/drafts.js";
+import { generateTokens, tokenizerOf } from "../decode/generate.js";
+import type { GenerateOptions } from "../decode/options.js";
+import { DecodeStatistics } from "../decode/statistics.js";
+import { TextWriter } from "../decode/text.js";
+import { colourForTerminal, legendForTerminal, viewPage, type ProposedText } from "../decode/view.js";
 import { ForetokenError } from "../errors.js";
+import type { Device } from "../device.js";
 import { reason } from "../io/files.js";
 import type { LanguageModel } from "../mtp/model.js";
 import {
@@ -13,6 +19,7 @@ import {
   dtypeOption,
   loadModel,
 } from "./common.js";
+import { formatShare } from "./format.js";
 import { Interrupt, interruptedCode } from "./interrupt.js";
 import { Output, whenReaderLeaves } from "./output.js";
 import { collect, notNegative, number, wholeNumber } from "./values.js";
@@ -26,8 +33,12 @@ interface GenerateCommandOptions extends CommonOptions {
   readonly topP: number;
   readonly seed: number;
   readonly stop?: readonly string[];
-  readonly speculate: string;
+  readonly speculate: NonNullable<GenerateOptions["speculate"]>;
+  readonly draft?: string;
+  readonly context: "stop" | "slide";
   readonly stats?: boolean;
+  readonly colour?: boolean;
+  readonly view?: string;
   readonly dtype?: ComputeType;
 }
 
@@ -35,7 +46,8 @@ const examples = `
 Examples:
   foretoken generate runs/code --prompt "export function "
   foretoken generate runs/code --prompt-file start.ts --max-new-tokens 200 --temperature 0.8 --top-p 0.95 --seed 1
-  foretoken generate runs/code --prompt "// " --stop "\\n\\n" --stats
+  foretoken generate runs/code --prompt "// " --stop "\\n\\n" --speculate 4 --stats
+  foretoken generate runs/code --prompt "for (" --view drafts.html
   echo "import " | foretoken generate runs/code --prompt-file -
 
 In --stop, \\n, \\t and \\\\ stand for line end, tab and backslash.`;
@@ -52,8 +64,16 @@ export function registerGenerate(program: Command): void {
     .option("--top-p <share>", "draw from the likeliest tokens with this share", probability, 1)
     .option("--seed <number>", "the same seed draws the same text", wholeNumber(0), 0)
     .option("--stop <text>", "end before this text; may be given several times", collect)
-    .option("--speculate <mode>", "off or auto; this version decodes with head 1 alone in both", "auto")
-    .option("--stats", "tokens per second and time to the first token, on stderr")
+    .option("--speculate <k>", "tokens per forward at most; off: one; auto: as many as pay", speculation, "auto")
+    .option("--draft <dir>", "proposals by a smaller model, or by prompt-lookup, in place of the heads'")
+    .addOption(
+      new Option("--context <end>", "at the context's end: stop, or slide and go on")
+        .choices(["stop", "slide"])
+        .default("stop"),
+    )
+    .option("--stats", "tokens per forward, acceptance per head, speed beside plain decoding, on stderr")
+    .option("--colour", "each token in the colour of the head that proposed it")
+    .option("--view <file.html>", "a page with the text in these colours")
     .addOption(dtypeOption("what is computed in (default: as it was trained)"));
   addCommonOptions(command).addHelpText("after", examples);
   command.action(async (folder: string, options: GenerateCommandOptions) => {
@@ -64,45 +84,85 @@ export function registerGenerate(program: Command): void {
 const probability = number("a share above 0, at most 1", (value) => value > 0 && value <= 1);
 
 async function runGenerate(folder: string, options: GenerateCommandOptions): Promise<number> {
-  refuseSpeculation(options.speculate);
   const prompt = readPrompt(options);
   const output = new Output(options);
   whenReaderLeaves(() => process.exit(0));
-  using model = await loadModel(folder, chosenDevice(options), options.dtype);
+  const device = chosenDevice(options);
+  using model = await loadModel(folder, device, options.dtype);
+  using small = await loadDraftModel(options, device);
+  const draft = small ? draftModel(small) : options.draft === undefined ? undefined : promptLookup();
   using interrupt = new Interrupt(() => undefined);
   if (output.live) output.piece(dim(prompt));
-  const clock = new Clock();
+  const settings = { ...settingsOf(options), draft, speculate: options.speculate, signal: interrupt.signal };
+  const written = new Written();
   try {
-    for await (const text of generate(model, prompt, { ...settingsOf(options), signal: interrupt.signal })) {
-      clock.tick(text);
-      output.piece(text);
-      output.event("text", { text });
+    for await (const piece of written.write(model, prompt, settings)) {
+      output.piece(options.colour ? colourForTerminal(piece) : piece.text);
+      output.event("text", { text: piece.text, head: piece.head });
     }
   } catch (error) {
     if (!(error instanceof ForetokenError && error.code === "ABORTED")) throw error;
   }
   if (output.live) output.piece("\n");
-  finish(output, options, model, prompt, clock);
+  if (options.view !== undefined) writeView(options.view, prompt, written);
+  const plain = options.stats && !interrupt.signal.aborted ? await plainDecoding(model, prompt, settings) : undefined;
+  finish(output, options, model, prompt, written, plain);
   return interrupt.signal.aborted ? interruptedCode : 0;
 }
 
-function settingsOf({ maxNewTokens, temperature, topK, topP, seed, stop = [] }: GenerateCommandOptions) {
-  const escapes: Readonly<Record<string, string>> = { n: "\n", t: "\t", "\\": "\\" };
-  const unescaped = stop.map((text) => text.replace(/\\([nt\\])/g, (_, letter: string) => escapes[letter] ?? letter));
-  return { maxNewTokens, temperature, topK, topP, seed, stop: unescaped };
+function speculation(text: string): GenerateCommandOptions["speculate"] {
+  if (text === "off" || text === "auto") return text;
+  if (/^[1-9]\d*$/.test(text)) return Number(text);
+  throw new InvalidArgumentError("Expected off, auto, or a whole number above 0.");
 }
 
-/** Times of the text that came. A byte model's tokens are its bytes. */
-class Clock {
+async function loadDraftModel(
+  { draft, dtype }: GenerateCommandOptions,
+  device: Device,
+): Promise<LanguageModel | undefined> {
+  return draft === undefined || draft === "prompt-lookup" ? undefined : loadModel(draft, device, dtype);
+}
+
+function settingsOf(options: GenerateCommandOptions) {
+  const { maxNewTokens, temperature, topK, topP, seed, context, stop = [] } = options;
+  const escapes: Readonly<Record<string, string>> = { n: "\n", t: "\t", "\\": "\\" };
+  const unescaped = stop.map((text) => text.replace(/\\([nt\\])/g, (_, letter: string) => escapes[letter] ?? letter));
+  return { maxNewTokens, temperature, topK, topP, seed, context, stop: unescaped };
+}
+
+type Settings = ReturnType<typeof settingsOf> & {
+  readonly draft: DraftPredictor | undefined;
+  readonly speculate: GenerateCommandOptions["speculate"];
+  readonly signal: AbortSignal;
+};
+
+/** A text as it comes, and what is measured of it. */
+class Written {
+  readonly pieces: ProposedText[] = [];
+  readonly statistics = new DecodeStatistics();
   private readonly started = performance.now();
   private first: number | undefined;
   private last = this.started;
   tokens = 0;
 
-  tick(text: string): void {
-    this.last = performance.now();
-    this.first ??= this.last;
-    this.tokens += Buffer.byteLength(text);
+  async *write(model: LanguageModel, prompt: string, settings: Settings): AsyncGenerator<ProposedText> {
+    const writer = new TextWriter(tokenizerOf(model), settings.stop);
+    const onStep: GenerateOptions["onStep"] = (step) => this.statistics.add(step);
+    for await (const { token, head } of generateTokens(model, prompt, { ...settings, onStep })) {
+      this.last = performance.now();
+      this.first ??= this.last;
+      this.tokens++;
+      yield* this.piece(writer.push(token), head);
+      if (writer.stopped) return;
+    }
+    yield* this.piece(writer.flush(), 1);
+  }
+
+  private *piece(text: string, head: number): Generator<ProposedText> {
+    if (text === "") return;
+    const piece = { text, head };
+    this.pieces.push(piece);
+    yield piece;
   }
 
   get firstTokenMs(): number | null {
@@ -115,33 +175,64 @@ class Clock {
   }
 }
 
-function finish(
-  output: Output,
-  { stats, maxNewTokens }: GenerateCommandOptions,
-  model: LanguageModel,
-  prompt: string,
-  clock: Clock,
-): void {
-  const { tokens, firstTokenMs, tokensPerSecond } = clock;
-  const promptTokens = Buffer.byteLength(prompt);
-  output.event("done", { promptTokens, tokens, firstTokenMs, tokensPerSecond });
-  const room = model.config.maxPositions - promptTokens;
-  if (tokens >= room && room < maxNewTokens) {
-    output.note(`(the model's context of ${model.config.maxPositions} tokens is full)`);
+/** The same text once more without drafts, to compare the speed. */
+async function plainDecoding(model: LanguageModel, prompt: string, settings: Settings): Promise<Written | undefined> {
+  if (settings.speculate === "off" || (model.heads.length === 1 && !settings.draft)) return undefined;
+  const written = new Written();
+  try {
+    for await (const _ of written.write(model, prompt, { ...settings, speculate: "off" }));
+  } catch (error) {
+    if (!(error instanceof ForetokenError && error.code === "ABORTED")) throw error;
+    return undefined;
   }
-  if (!stats || output.json) return;
-  const rate = tokensPerSecond === null ? "" : `, ${tokensPerSecond.toFixed(0)} tokens/s after it`;
-  output.note(
-    `${tokens} tokens; the first after ${(firstTokenMs ?? 0).toFixed(1)} ms${rate}; 1 token per forward (head 1 alone)`,
-  );
+  return written;
 }
 
-function refuseSpeculation(mode: string): void {
-  if (mode === "off" || mode === "auto") return;
-  const isCount = /^[1-9]\d*$/.test(mode);
-  throw new ForetokenError("BAD_OPTION", isCount ? "this version decodes with head 1 alone" : "", {
-    ...{ op: "generate", argument: "--speculate", wanted: "off or auto", got: mode },
+function writeView(path: string, prompt: string, { pieces, statistics }: Written): void {
+  try {
+    writeFileSync(path, viewPage(prompt, pieces, statistics));
+  } catch (cause) {
+    throw new ForetokenError("SAVE_FAILED", `could not write ${path}: ${reason(cause)}`, { op: "generate", cause });
+  }
+}
+
+function finish(
+  output: Output,
+  { stats, colour, maxNewTokens, context }: GenerateCommandOptions,
+  model: LanguageModel,
+  prompt: string,
+  written: Written,
+  plain: Written | undefined,
+): void {
+  const { tokens, firstTokenMs, tokensPerSecond, statistics } = written;
+  const promptTokens = tokenizerOf(model).encode(prompt).length;
+  const { forwards, tokensPerForward, acceptances, places } = statistics;
+  output.event("done", {
+    ...{ promptTokens, tokens, firstTokenMs, tokensPerSecond, forwards, tokensPerForward, acceptances },
+    plainTokensPerSecond: plain?.tokensPerSecond ?? null,
   });
+  if (output.json) return;
+  const room = model.config.maxPositions - promptTokens;
+  if (context === "stop" && tokens >= room && room < maxNewTokens) {
+    output.note(`(the model's context of ${model.config.maxPositions} tokens is full)`);
+  }
+  if (colour) output.note(legendForTerminal([...new Set(written.pieces.map(({ head }) => head))].sort()));
+  if (!stats) return;
+  const rate = (of: number | null): string => (of === null ? "" : `, ${of.toFixed(0)} tokens/s after it`);
+  output.note(`${tokens} tokens; the first after ${(firstTokenMs ?? 0).toFixed(1)} ms${rate(tokensPerSecond)}`);
+  output.note(`${forwards} forwards: ${tokensPerForward.toFixed(2)} tokens per forward`);
+  const shares = places.map(
+    ({ proposed, accepted }, i) => `head ${i + 2} ${formatShare(accepted / proposed)} of ${proposed}`,
+  );
+  if (shares.length > 0) output.note(`right, after right ones: ${shares.join(", ")}`);
+  if (plain?.tokensPerSecond && tokensPerSecond) {
+    const same = plain.pieces.map(({ text }) => text).join("") === written.pieces.map(({ text }) => text).join("");
+    const ratio = tokensPerSecond / plain.tokensPerSecond;
+    output.note(
+      `plain decoding: ${plain.tokensPerSecond.toFixed(0)} tokens/s, ${same ? "the same text" : "ANOTHER TEXT"}; ` +
+        `speculation is ${ratio.toFixed(2)} times as fast`,
+    );
+  }
 }
 
 function readPrompt({ prompt, promptFile }: GenerateCommandOptions): string {

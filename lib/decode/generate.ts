@@ -1,24 +1,16 @@
-// Text from a model, token by token, with head 1.
+// Text from a model: head 1's, with the other heads' drafts to save forwards.
 import { ForetokenError } from "../errors.js";
 import { checkTokens, type LanguageModel } from "../mtp/model.js";
-import { sample } from "../ops/sample.js";
-import { detach, scope } from "../scope.js";
-import { tensor, type Tensor } from "../tensor.js";
-import { resolveGenerateOptions, type GenerateOptions, type GenerateSettings } from "./options.js";
-import { DecodeSession, type Row } from "./session.js";
-import { StopFilter } from "./stop.js";
-
-export interface GeneratedToken {
-  readonly token: number;
-  /** The head that proposed it. */
-  readonly head: number;
-  /** Natural log, under head 1's untempered distribution. */
-  readonly logProbability: number;
-}
+import { DecodeEngine } from "./engine.js";
+import { longestDraft, resolveGenerateOptions, type GenerateOptions, type GenerateSettings } from "./options.js";
+import type { GeneratedToken } from "./sequence.js";
+import { TextWriter } from "./text.js";
 
 /**
- * Tokens that follow the prompt, one by one, until the tokenizer's eos, maxNewTokens or the end of the context.
- * Throws BAD_ARGUMENT for a prompt that is empty or longer than the context, NO_TOKENIZER for text without one, ABORTED.
+ * Tokens that follow the prompt, one by one, until the tokenizer's eos, maxNewTokens or the end of the context. They are
+ * the tokens of plain decoding with head 1, whatever `speculate` and `draft` are.
+ * Throws BAD_ARGUMENT for a prompt that is empty or longer than the context, BAD_OPTION for more speculation than there are
+ * heads, NO_TOKENIZER for text without one, NOT_FINITE for logits that are not numbers, ABORTED.
  *
  * @example
  * for await (const { token } of generateTokens(model, [102, 117, 110], { maxNewTokens: 20 })) console.log(token);
@@ -29,22 +21,27 @@ export async function* generateTokens(
   options: GenerateOptions = {},
 ): AsyncGenerator<GeneratedToken, void, undefined> {
   const settings = resolveGenerateOptions(options);
-  const tokens = promptTokens(model, prompt);
-  const capacity = Math.min(model.config.maxPositions, tokens.length + settings.maxNewTokens);
+  const { speculate, draft, promptChunk } = settings;
+  const longest = longestDraft(model, settings);
+  const tokens = promptTokens(model, prompt, settings);
   if (settings.maxNewTokens === 0) return;
-  const session = new DecodeSession(model, 1, capacity);
+  const capacity = Math.min(model.config.maxPositions, tokens.length + settings.maxNewTokens);
+  const adaptive = speculate === "auto";
+  const engine = new DecodeEngine(model, { slots: 1, capacity, longest, adaptive, draft, promptChunk });
   try {
-    let rows: Row[] = Array.from(tokens, (token, position) => ({ token, sequence: 0, position }));
-    for (let position = tokens.length; position <= capacity; position++) {
-      if (settings.signal?.aborted) throw new ForetokenError("ABORTED", "generation was cancelled", { op: "generate" });
-      const drawn = await next(model, session, rows, settings);
-      if (drawn.token === model.tokenizer?.eosToken) return;
-      yield drawn;
-      if (position - tokens.length + 1 >= settings.maxNewTokens) return;
-      rows = [{ token: drawn.token, sequence: 0, position }];
+    const sequence = engine.start(tokens, settings);
+    while (!sequence.finished) {
+      throwIfAborted(settings.signal);
+      const step = (await engine.step()).get(sequence);
+      if (!step) continue;
+      settings.onStep?.(step);
+      for (const token of step.tokens) {
+        throwIfAborted(settings.signal);
+        yield token;
+      }
     }
   } finally {
-    session.dispose();
+    engine.dispose();
   }
 }
 
@@ -61,61 +58,21 @@ export async function* generate(
   options: GenerateOptions = {},
 ): AsyncGenerator<string, void, undefined> {
   const { stop } = resolveGenerateOptions(options);
-  const text = tokenizerOf(model).createTextStream();
-  const filter = new StopFilter(typeof stop === "string" ? [stop] : stop);
+  const writer = new TextWriter(tokenizerOf(model), stop);
   for await (const { token } of generateTokens(model, prompt, options)) {
-    const piece = filter.push(text.push(token));
+    const piece = writer.push(token);
     if (piece !== "") yield piece;
-    if (filter.stopped) return;
+    if (writer.stopped) return;
   }
-  const rest = filter.push(text.flush()) + filter.flush();
+  const rest = writer.flush();
   if (rest !== "") yield rest;
 }
 
-/** Reads the rows in chunks and draws the token that follows the last. */
-async function next(
-  model: LanguageModel,
-  session: DecodeSession,
-  rows: readonly Row[],
-  settings: GenerateSettings,
-): Promise<GeneratedToken> {
-  const drawn = scope(() => {
-    let logits: Tensor | undefined;
-    for (let start = 0; start < rows.length; start += settings.promptChunk) {
-      const chunk = rows.slice(start, start + settings.promptChunk);
-      logits?.dispose();
-      logits = session.read(chunk, [chunk.length - 1]);
-    }
-    const last = rows.at(-1);
-    if (!logits || !last) throw new RangeError("no rows to read");
-    const { device } = model;
-    const settingsRow = tensor(Float32Array.of(settings.temperature, settings.topK, settings.topP), {
-      dtype: "f32",
-      device,
-      shape: [1, 3],
-    });
-    const counters = tensor(
-      Int32Array.of(settings.seed | 0, Math.floor(settings.seed / 2 ** 32) | 0, 0, last.position + 1),
-      { dtype: "i32", device, shape: [1, 4] },
-    );
-    const { token, logProbability } = sample(logits, settingsRow, counters);
-    return { token: detach(token), logProbability: detach(logProbability) };
-  });
-  try {
-    const [token, logProbability] = await Promise.all([drawn.token.item(), drawn.logProbability.item()]);
-    if (token < 0)
-      throw new ForetokenError("NOT_FINITE", "the model's logits are not numbers", {
-        op: "generate",
-        remedy: "The weights are damaged: take another checkpoint.",
-      });
-    return { token, head: 1, logProbability };
-  } finally {
-    drawn.token.dispose();
-    drawn.logProbability.dispose();
-  }
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new ForetokenError("ABORTED", "generation was cancelled", { op: "generate" });
 }
 
-function tokenizerOf(model: LanguageModel): NonNullable<LanguageModel["tokenizer"]> {
+export function tokenizerOf(model: LanguageModel): NonNullable<LanguageModel["tokenizer"]> {
   if (!model.tokenizer) {
     throw new ForetokenError("NO_TOKENIZER", "the model carries no tokenizer", {
       op: "generate",
@@ -125,17 +82,24 @@ function tokenizerOf(model: LanguageModel): NonNullable<LanguageModel["tokenizer
   return model.tokenizer;
 }
 
-function promptTokens(model: LanguageModel, prompt: string | ArrayLike<number>): Int32Array {
-  const tokens = typeof prompt === "string" ? tokenizerOf(model).encode(prompt) : Int32Array.from(prompt);
+/** The prompt's tokens. Throws BAD_ARGUMENT unless the model can read them, BAD_DATA for one outside the vocabulary. */
+export function promptTokens(
+  model: LanguageModel,
+  prompt: string | ArrayLike<number>,
+  { context }: Pick<GenerateSettings, "context">,
+): Int32Array {
+  const given = typeof prompt === "string" ? tokenizerOf(model).encode(prompt) : prompt;
   const { maxPositions, vocabSize } = model.config;
-  if (tokens.length < 1 || tokens.length > maxPositions) {
+  const most = context === "slide" ? Infinity : maxPositions;
+  if (given.length < 1 || given.length > most) {
     throw new ForetokenError("BAD_ARGUMENT", {
       op: "generate",
       argument: "prompt",
-      wanted: `1 to ${maxPositions} tokens (the model's maxPositions)`,
-      got: String(tokens.length),
+      wanted: context === "slide" ? "at least 1 token" : `1 to ${maxPositions} tokens (the model's maxPositions)`,
+      got: String(given.length),
+      remedy: given.length > most ? 'context: "slide" goes on with the later half of the context.' : undefined,
     });
   }
-  checkTokens("generate", tokens, vocabSize);
-  return tokens;
+  checkTokens("generate", given, vocabSize);
+  return Int32Array.from(given);
 }

@@ -1,6 +1,10 @@
 // How text is drawn, and what is refused.
 import type { z } from "zod";
+import { ForetokenError } from "../errors.js";
+import type { LanguageModel } from "../mtp/model.js";
 import { lazySchema, parseOptions } from "../validation.js";
+import type { DraftPredictor } from "./drafts.js";
+import type { DecodeStep } from "./sequence.js";
 
 export interface GenerateOptions {
   /** Default 200. */
@@ -11,15 +15,30 @@ export interface GenerateOptions {
   topK?: number | undefined;
   /** Only the likeliest tokens that together have this probability. Default 1. */
   topP?: number | undefined;
-  /** The same seed draws the same text. Default 0. */
+  /** The same seed draws the same text, whatever else is decoded beside it and however it is speculated. Default 0. */
   seed?: number | undefined;
+  /** Texts of one seed and different requests are independent. Default 0; in a batch the request's number in it. */
+  request?: number | undefined;
   /** Ends the text before any of these. */
   stop?: string | readonly string[] | undefined;
-  /** "auto": the fastest way to the same text that this version has, which is head 1 alone, as "off". Default "auto". */
-  speculate?: "off" | "auto" | undefined;
+  /**
+   * How many tokens a forward may add: k of them, the first by head 1 and the others proposed by heads 2 to k and accepted
+   * where head 1 agrees (arXiv 1811.03115); "off": one; "auto": as many as pay on this device and text. The text is the
+   * same in each case. Default "auto".
+   */
+  speculate?: number | "off" | "auto" | undefined;
+  /** Who proposes instead of the model's own heads. */
+  draft?: DraftPredictor | undefined;
+  /**
+   * What happens at the end of the model's context. "stop": a longer prompt is an error, and the text ends there. "slide":
+   * the later half of the context becomes the start of a new one, read afresh. Default "stop".
+   */
+  context?: "stop" | "slide" | undefined;
   signal?: AbortSignal | undefined;
   /** How many tokens of the prompt are read at once; the text does not depend on it. Default 64. */
   promptChunk?: number | undefined;
+  /** Called after each forward that added tokens, before they are yielded. */
+  onStep?: ((step: DecodeStep) => void) | undefined;
 }
 
 const schema = lazySchema((z) =>
@@ -29,10 +48,14 @@ const schema = lazySchema((z) =>
     topK: z.int().nonnegative().default(0),
     topP: z.number().positive().max(1).default(1),
     seed: z.int().default(0),
+    request: z.int().nonnegative().max(0x7fffffff).default(0),
     stop: z.union([z.string().min(1), z.array(z.string().min(1))]).default([]),
-    speculate: z.enum(["off", "auto"]).default("auto"),
+    speculate: z.union([z.enum(["off", "auto"]), z.int().positive()]).default("auto"),
+    draft: z.custom<DraftPredictor>(isPredictor, "a DraftPredictor").optional(),
+    context: z.enum(["stop", "slide"]).default("stop"),
     signal: z.instanceof(AbortSignal).optional(),
     promptChunk: z.int().positive().default(64),
+    onStep: z.custom<(step: DecodeStep) => void>((value) => typeof value === "function", "a function").optional(),
   }),
 );
 
@@ -41,4 +64,21 @@ export type GenerateSettings = z.output<ReturnType<typeof schema>>;
 /** Fills in defaults. Throws BAD_OPTION naming the option and what was given. */
 export function resolveGenerateOptions(options: GenerateOptions): GenerateSettings {
   return parseOptions(schema(), options, "BAD_OPTION", "generate");
+}
+
+/** Tokens that are proposed per step at most. Throws BAD_OPTION for more than the model's heads, or `draft`, can. */
+export function longestDraft(model: LanguageModel, { speculate, draft }: GenerateSettings): number {
+  const possible = draft ? draft.longest : model.heads.length - 1;
+  if (speculate === "off") return 0;
+  if (speculate === "auto") return possible;
+  if (speculate <= possible + 1) return speculate - 1;
+  const who = draft ? "what the draft predictor can propose, and head 1" : "the model's prediction heads";
+  throw new ForetokenError("BAD_OPTION", {
+    ...{ op: "generate", argument: "speculate", got: String(speculate) },
+    wanted: `"off", "auto" or 1 to ${possible + 1} (${who})`,
+  });
+}
+
+function isPredictor(value: unknown): boolean {
+  return typeof value === "object" && value !== null && "open" in value && typeof value.open === "function";
 }

@@ -10,14 +10,21 @@ export interface SequenceContext {
 
 /** The rows of one decoding step: which cache slot and which position each belongs to, on the device and on the host. */
 export interface StepRows extends CacheRows {
+  /** (R) i32: slot·capacity + position − 1, the place of the position before in a cache; −1 at position 0. */
+  readonly previous: Tensor;
   /** Lengths of runs of consecutive rows that belong to one sequence each. */
   readonly runs: readonly number[];
 }
 
-/** Made under `owning`. A module's memory of the tokens it has seen, and its forward one chunk of rows at a time. */
+/**
+ * Made under `owning`. A module's memory of the tokens it has seen, and its forward one chunk of rows at a time. What was read at
+ * a position stays until the position is read again, so that going back needs no copy.
+ */
 export interface ModuleCache {
-  /** x (R, d) → (R, d). The rows of a sequence come in the order of their positions. */
+  /** x (R, d) → (R, d). The rows of a sequence come in the order of their positions; a position may be read again. */
   forward(x: Tensor, rows: StepRows): Tensor;
+  /** As forward, without the output. Absent where nothing is remembered. */
+  remember?(x: Tensor, rows: StepRows): void;
   dispose(): void;
 }
 

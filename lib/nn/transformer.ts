@@ -91,6 +91,11 @@ export class TransformerLayer implements Module {
     >;
     return {
       forward: (x, rows) => this.forwardCached(x, rows, keys, values, packed),
+      remember: (x, rows) => {
+        scope(() => {
+          this.remember(rmsNorm(x, this.inputNorm, this.size.rmsNormEps), rows, keys, values, packed);
+        });
+      },
       dispose: () => {
         for (const tensor of [keys, values, ...Object.values(packed)]) tensor.dispose();
       },
@@ -101,12 +106,18 @@ export class TransformerLayer implements Module {
     const { ropeTheta: theta, rmsNormEps } = this.size;
     return scope(() => {
       const normed = rmsNorm(x, this.inputNorm, rmsNormEps);
-      const perHead = (w: Weight): Tensor => splitHeads(linear(normed, w), this.headWidth);
-      const q = rope_(perHead(matrices.query), { theta, positions: rows.position });
-      const k = rope_(perHead(matrices.key), { theta, positions: rows.position });
-      cacheAppend(k, perHead(matrices.value), rows, keys, values);
+      const q = rope_(splitHeads(linear(normed, matrices.query), this.headWidth), { theta, positions: rows.position });
+      this.remember(normed, rows, keys, values, matrices);
       const mixed = mergeHeads(attentionCached(q, keys, values, rows));
       return this.feedForward(linear(mixed, matrices.output, { residual: x }), matrices);
+    });
+  }
+
+  private remember(normed: Tensor, rows: CacheRows, keys: Tensor, values: Tensor, matrices: Matrices): void {
+    scope(() => {
+      const perHead = (w: Weight): Tensor => splitHeads(linear(normed, w), this.headWidth);
+      const k = rope_(perHead(matrices.key), { theta: this.size.ropeTheta, positions: rows.position });
+      cacheAppend(k, perHead(matrices.value), rows, keys, values);
     });
   }
 

@@ -7,8 +7,8 @@ import { reshape } from "../ops/reshape.js";
 import { rnn } from "../ops/rnn.js";
 import { scope } from "../scope.js";
 import type { Parameter } from "../tape.js";
-import { tensor, zeros, type Tensor } from "../tensor.js";
-import type { SequenceContext, Trunk, TrunkCache } from "./module.js";
+import { empty, zeros, type Tensor } from "../tensor.js";
+import type { SequenceContext, StepRows, Trunk, TrunkCache } from "./module.js";
 import type { ParameterStore } from "./parameters.js";
 import { TransformerLayer, type TransformerSize } from "./transformer.js";
 
@@ -85,36 +85,36 @@ export class RnnTrunk implements Trunk {
     return rnn(linear(embedded, this.input, { bias: this.bias }), this.recurrent, h0);
   }
 
-  newCache(slots: number): TrunkCache {
-    const { hiddenSize } = this.size;
+  newCache(slots: number, capacity: number): TrunkCache {
+    const { hiddenSize, embeddingSize } = this.size;
     const { dtype, device } = this.embedding.value;
-    // The last hidden state of each sequence, kept as a cache with one position.
-    const state = zeros([slots, 1, 1, hiddenSize], { dtype, device, tag: "cache" });
-    const origin = tensor(new Int32Array(Math.max(slots, 1)), { dtype: "i32", device });
-    const advance = (embedded: Tensor, sequence: Tensor): Tensor => {
+    // The hidden state at every position, so that a sequence can go on from any of them.
+    const states = zeros([slots, 1, capacity, hiddenSize], { dtype, device, tag: "cache" });
+    /** embedded (count, length, e): rows from `start` on, of as many sequences, each going on from the state before. */
+    const advance = (embedded: Tensor, rows: StepRows, start: number): Tensor => {
       const [count = 0, length = 0] = embedded.shape;
-      const h = this.recur(embedded, gatherRows(state.view([slots, hiddenSize]), sequence));
-      const last = h.view([count * length, hiddenSize]).view([count, 1, hiddenSize], (length - 1) * hiddenSize);
-      cacheAppend(last, last, { sequence, position: origin.view([count]) }, state, state);
+      const before = gatherRows(states.view([slots * capacity, hiddenSize]), rows.previous.view([count], start));
+      const h = this.recur(embedded, before).view([count * length, 1, hiddenSize]);
+      const part = (column: Tensor): Tensor => column.view([count * length], start);
+      cacheAppend(h, h, { sequence: part(rows.sequence), position: part(rows.position) }, states, states);
       return h.view([count * length, hiddenSize]);
     };
     return {
       forward: (tokens, rows) =>
         scope(() => {
           const embedded = embedding(tokens.view([tokens.size, 1]), this.embedding);
-          if (rows.runs.every((run) => run === 1)) return advance(embedded, rows.sequence);
-          const out = zeros([tokens.size, hiddenSize], { dtype, device });
+          if (rows.runs.every((length) => length === 1)) return advance(embedded, rows, 0);
+          const out = empty([tokens.size, hiddenSize], { dtype, device });
           let start = 0;
-          for (const run of rows.runs) {
-            const part = embedded.view([1, run, this.size.embeddingSize], start * this.size.embeddingSize);
-            copyInto(out.view([run, hiddenSize], start * hiddenSize), advance(part, rows.sequence.view([1], start)));
-            start += run;
+          for (const length of rows.runs) {
+            const h = advance(embedded.view([1, length, embeddingSize], start * embeddingSize), rows, start);
+            copyInto(out.view([length, hiddenSize], start * hiddenSize), h);
+            start += length;
           }
           return out;
         }),
       dispose: () => {
-        state.dispose();
-        origin.dispose();
+        states.dispose();
       },
     };
   }

@@ -51,15 +51,12 @@ describe.each<[string, string[], RegExp]>([
   ],
   ["two prompts", ["generate", "x", "--prompt", "a", "--prompt-file", "b"], /got both/],
   [
-    "speculation, which this version lacks",
-    ["generate", "x", "--prompt", "a", "--speculate", "4"],
-    /this version decodes with head 1 alone: expected off or auto, got 4/,
-  ],
-  [
     "speculation of a kind unknown",
     ["generate", "x", "--prompt", "a", "--speculate", "fast"],
-    /expected off or auto, got fast/,
+    /--speculate.*Expected off, auto, or a whole number above 0/,
   ],
+  ["no speculation at all", ["generate", "x", "--prompt", "a", "--speculate", "0"], /a whole number above 0/],
+  ["an end unknown", ["generate", "x", "--prompt", "a", "--context", "roll"], /Allowed choices are stop, slide/],
 ])("%s", (_, args, message) => {
   test("is wrong use", async () => {
     const { code, stderr, stdout } = await foretoken(args);

@@ -1,0 +1,156 @@
+// How long a draft should be: the length at which a step adds the most tokens per second, from what steps of each width
+// cost on this device and from how often drafts have been right of late.
+import { performance } from "node:perf_hooks";
+import type { LanguageModel } from "../mtp/model.js";
+import type { Draw, Row } from "./inputs.js";
+import type { DecodeSession } from "./session.js";
+
+/** Milliseconds of a step's parts. */
+export interface StepCosts {
+  /** Reading so many rows for head 1's verdict. */
+  verify(rows: number): number;
+  /** Proposing with heads 2 to k. */
+  propose(k: number): number;
+}
+
+/** Observations of one place in the draft weigh half as much after so many later ones. */
+const halfLife = 24;
+/** What is thought of a place before it was seen: this share right, as if seen so often. */
+const prior = { share: 0.7, weight: 2 };
+/** A longer draft than pays is tried after so many steps, and less and less often while it still does not pay. */
+const probeAfter = { first: 16, most: 128 };
+
+/** How often each place of one sequence's drafts has been right, given that the places before it were. */
+export class Acceptance {
+  private readonly right: number[];
+  private readonly seen: number[];
+  private patience = probeAfter.first;
+  private sinceProbe = 0;
+  private settled = 0;
+
+  constructor(longest: number) {
+    this.right = Array<number>(longest).fill(prior.share * prior.weight);
+    this.seen = Array<number>(longest).fill(prior.weight);
+  }
+
+  /** Of a draft of `proposed` tokens the first `accepted` were right. */
+  observe(proposed: number, accepted: number): void {
+    const keep = 0.5 ** (1 / halfLife);
+    for (let i = 0; i < Math.min(proposed, accepted + 1); i++) {
+      this.right[i] = (this.right[i] ?? 0) * keep + (i < accepted ? 1 : 0);
+      this.seen[i] = (this.seen[i] ?? 0) * keep + 1;
+    }
+    if (accepted > this.settled) this.sinceProbe = this.patience; // what was tried came true: try again at once
+  }
+
+  /** Probability that the first `length` places are all right. */
+  allRight(length: number): number {
+    let probability = 1;
+    for (let i = 0; i < length; i++) probability *= (this.right[i] ?? 0) / (this.seen[i] ?? 1);
+    return probability;
+  }
+
+  /** The length to take where `pays` pays best: now and then one more, to see whether that has come to pay. */
+  explore(pays: number): number {
+    if (pays > this.settled) this.patience = probeAfter.first;
+    this.settled = pays;
+    if (++this.sinceProbe < this.patience) return pays;
+    this.sinceProbe = 0;
+    this.patience = Math.min(2 * this.patience, probeAfter.most);
+    return pays + 1;
+  }
+}
+
+export interface Drafting {
+  readonly acceptance: Acceptance;
+  /** Longest draft possible now. */
+  readonly limit: number;
+}
+
+/**
+ * Draft lengths for sequences that take a step together: rows are given one by one to whoever is likeliest to gain a token
+ * by it, as long as that makes the whole step's tokens per second grow.
+ */
+export function chooseLengths(sequences: readonly Drafting[], costs: StepCosts): number[] {
+  const lengths = sequences.map(() => 0);
+  let best = [...lengths];
+  let tokens = sequences.length;
+  let bestRate = tokens / costs.verify(tokens);
+  for (let rows = sequences.length + 1; ; rows++) {
+    let next = -1;
+    let gain = 0;
+    sequences.forEach(({ acceptance, limit }, i) => {
+      const length = lengths[i] ?? 0;
+      const likely = length < limit ? acceptance.allRight(length + 1) : 0;
+      if (likely > gain) [next, gain] = [i, likely];
+    });
+    if (next < 0) break;
+    lengths[next] = (lengths[next] ?? 0) + 1;
+    tokens += gain;
+    const rate = tokens / (costs.verify(rows) + costs.propose(1 + Math.max(...lengths)));
+    if (rate > bestRate) [bestRate, best] = [rate, [...lengths]];
+  }
+  return sequences.map(({ acceptance, limit }, i) => Math.min(limit, acceptance.explore(best[i] ?? 0)));
+}
+
+const measured = new WeakMap<LanguageModel, Map<string, Promise<StepCosts>>>();
+
+/** Measured once per model and shape of the session, on rows that have no effect. `heads`: whether they propose. */
+export function stepCosts(session: DecodeSession, slots: number, longest: number, heads: boolean): Promise<StepCosts> {
+  const ofModel = measured.get(session.model) ?? new Map<string, Promise<StepCosts>>();
+  measured.set(session.model, ofModel);
+  const key = [slots, session.capacity, longest, heads].join();
+  const known = ofModel.get(key) ?? measure(session, slots, longest, heads);
+  ofModel.set(key, known);
+  known.catch(() => ofModel.delete(key));
+  return known;
+}
+
+const rounds = 5;
+
+async function measure(session: DecodeSession, slots: number, longest: number, heads: boolean): Promise<StepCosts> {
+  const widths = [...new Set([...upTo(longest + 1), ...upTo(longest + 1).map((width) => width * slots)])];
+  const verify = new Map<number, number>(widths.map((rows) => [rows, Infinity]));
+  const both = new Map<number, number>(
+    heads
+      ? upTo(longest + 1)
+          .slice(1)
+          .map((k) => [k, Infinity])
+      : [],
+  );
+  const keepLeast = async (times: Map<number, number>, size: number, step: () => Promise<unknown>): Promise<void> => {
+    const began = performance.now();
+    await step();
+    times.set(size, Math.min(times.get(size) ?? Infinity, performance.now() - began));
+  };
+  for (let round = 0; round <= rounds; round++) {
+    for (const rows of widths) await keepLeast(verify, rows, () => session.verify(...idle(rows)));
+    for (const k of both.keys()) {
+      await keepLeast(both, k, () => {
+        session.propose([{ sequence: -1, to: 0, draws: idle(k - 1)[1] }], k);
+        return session.verify(...idle(k));
+      });
+    }
+  }
+  const sizes = [...verify].sort(([a], [b]) => a - b);
+  return {
+    verify: (rows) => interpolate(sizes, rows),
+    propose: (k) => Math.max(0, (both.get(k) ?? 0) - (both.has(k) ? interpolate(sizes, k) : 0)),
+  };
+}
+
+/** Rows without effect, and draws after them. */
+function idle(count: number): [Row[], Draw[]] {
+  const draw: Draw = { temperature: 0, topK: 0, topP: 1, seed: 0, request: 0, position: 0 };
+  const row: Row = { token: 0, sequence: -1, position: 0 };
+  return [Array<Row>(count).fill(row), Array<Draw>(count).fill(draw)];
+}
+
+const upTo = (n: number): number[] => Array.from({ length: n }, (_, i) => i + 1);
+
+function interpolate(points: readonly (readonly [number, number])[], x: number): number {
+  const right = points.findIndex(([size]) => size >= x);
+  const [size1 = x, time1 = 0] = points.at(right < 0 ? -1 : right) ?? [];
+  const [size0 = size1, time0 = time1] = points[right - 1] ?? [];
+  return right <= 0 || size1 === x ? time1 : time0 + ((time1 - time0) * (x - size0)) / (size1 - size0);
+}

@@ -1,0 +1,181 @@
+// Decoding steps of one or many sequences: propose, read, keep what head 1 agrees with (arXiv 1811.03115).
+import type { LanguageModel } from "../mtp/model.js";
+import { Acceptance, chooseLengths, stepCosts, type StepCosts } from "./adaptive.js";
+import type { DraftPredictor, DraftSession } from "./drafts.js";
+import type { Draw, Row } from "./inputs.js";
+import type { GenerateSettings } from "./options.js";
+import { DecodeSession } from "./session.js";
+import { Sequence, type DecodeStep, type Reading } from "./sequence.js";
+
+export interface EngineOptions {
+  /** Sequences at once. */
+  readonly slots: number;
+  /** Positions that each can hold. */
+  readonly capacity: number;
+  /** Tokens proposed per step at most: 0 for plain decoding. */
+  readonly longest: number;
+  /** Whether each draft is as long as pays, or as long as it may be. */
+  readonly adaptive: boolean;
+  /** Who proposes; undefined: heads 2 and up. */
+  readonly draft?: DraftPredictor | undefined;
+  /** Prompt tokens read per step. */
+  readonly promptChunk: number;
+}
+
+interface Part {
+  readonly sequence: Sequence;
+  readonly reading: Reading;
+}
+
+interface Asking {
+  readonly sequence: Sequence;
+  /** Tokens that it wants proposed. */
+  readonly count: number;
+}
+
+export class DecodeEngine {
+  private readonly session: DecodeSession;
+  private readonly drafts: DraftSession | undefined;
+  private readonly active = new Map<Sequence, Acceptance>();
+  private readonly free: number[];
+  private costs: StepCosts | undefined;
+
+  constructor(
+    private readonly model: LanguageModel,
+    private readonly options: EngineOptions,
+  ) {
+    const { slots, capacity, longest, draft, promptChunk } = options;
+    this.free = Array.from({ length: slots }, (_, i) => i);
+    this.session = new DecodeSession(model, slots, capacity, {
+      drafts: longest > 0 && !draft,
+      rowsAtOnce: promptChunk + slots * (longest + 1),
+    });
+    try {
+      this.drafts = longest > 0 ? draft?.open(model, slots, capacity) : undefined;
+    } catch (failure) {
+      this.session.dispose();
+      throw failure;
+    }
+  }
+
+  /** Whether another sequence can be started. */
+  get hasRoom(): boolean {
+    return this.free.length > 0;
+  }
+
+  start(prompt: ArrayLike<number>, settings: GenerateSettings): Sequence {
+    const slot = this.free.shift();
+    if (slot === undefined) throw new RangeError("every slot is taken");
+    const eosToken = this.model.tokenizer?.eosToken ?? null;
+    const sequence = new Sequence(slot, prompt, settings, this.options.capacity, eosToken);
+    this.active.set(sequence, new Acceptance(this.options.longest));
+    return sequence;
+  }
+
+  /** Ends a sequence, done or not; its slot goes to the next. */
+  release(sequence: Sequence): void {
+    if (!this.active.delete(sequence)) return;
+    this.forget(sequence.slot);
+    this.free.push(sequence.slot);
+  }
+
+  /** One forward: every sequence reads on in its prompt, or adds one token or several. */
+  async step(): Promise<ReadonlyMap<Sequence, DecodeStep>> {
+    const going = [...this.active.keys()].filter(({ finished }) => finished === undefined);
+    const parts = [...this.readPrompts(going), ...(await this.readDrafts(going))];
+    const rows = parts.flatMap(({ reading }) => reading.rows);
+    const draws = parts.flatMap(({ reading }) => reading.draws);
+    const verdict = await this.session.verify(rows, draws);
+    const steps = new Map<Sequence, DecodeStep>();
+    let row = 0;
+    let draw = 0;
+    for (const { sequence, reading } of parts) {
+      const rowsEnd = row + reading.rows.length;
+      const drawsEnd = draw + reading.draws.filter((each) => each !== undefined).length;
+      if (drawsEnd === draw) sequence.advance(reading.rows.length);
+      else {
+        const draft = verdict.read.subarray(rowsEnd - (drawsEnd - draw) + 1, rowsEnd);
+        const logs = verdict.logProbabilities.subarray(draw, drawsEnd);
+        steps.set(sequence, this.accept(sequence, draft, verdict.drawn.subarray(draw, drawsEnd), logs));
+      }
+      [row, draw] = [rowsEnd, drawsEnd];
+    }
+    return steps;
+  }
+
+  dispose(): void {
+    this.drafts?.dispose();
+    this.session.dispose();
+  }
+
+  private accept(sequence: Sequence, draft: Int32Array, drawn: Int32Array, logs: Float32Array): DecodeStep {
+    const step = sequence.accept([...draft], drawn, logs, (i) => (this.drafts ? 0 : i + 2));
+    const acceptance = this.active.get(sequence);
+    if (draft.length > 0) acceptance?.observe(draft.length, step.accepted);
+    if (!sequence.decoding) this.forget(sequence.slot); // a new window
+    return step;
+  }
+
+  private forget(slot: number): void {
+    this.session.release(slot);
+    this.drafts?.release(slot);
+  }
+
+  /** Prompts share the step's rows evenly, so that a long one does not hold up the others. */
+  private readPrompts(going: readonly Sequence[]): Part[] {
+    const prompts = going.filter(({ decoding }) => !decoding);
+    const share = Math.max(1, Math.floor(this.options.promptChunk / Math.max(prompts.length, 1)));
+    return prompts.map((sequence) => ({ sequence, reading: sequence.readPrompt(share) }));
+  }
+
+  private async readDrafts(going: readonly Sequence[]): Promise<Part[]> {
+    const decoding = going.filter((sequence) => sequence.decoding);
+    const lengths = await this.lengths(decoding);
+    const asking = decoding
+      .map((sequence, i) => ({ sequence, count: lengths[i] ?? 0 }))
+      .filter(({ count }) => count > 0);
+    const drafts = this.drafts ? await this.ask(this.drafts, asking) : this.askHeads(asking);
+    return decoding.map((sequence) => {
+      return { sequence, reading: sequence.readDraft(drafts.get(sequence) ?? []) };
+    });
+  }
+
+  private async lengths(decoding: readonly Sequence[]): Promise<number[]> {
+    const { longest, adaptive, slots } = this.options;
+    // Heads go on from the token before the last: they have nothing to say about a text's second token.
+    const limits = decoding.map(({ room, lastPosition }) => (lastPosition > 0 ? Math.min(longest, room - 1) : 0));
+    if (!adaptive || longest === 0 || decoding.length === 0) return limits;
+    // The first token of a text comes before anything is measured.
+    if (decoding.some(({ added }) => added === 0)) return decoding.map(() => 0);
+    this.costs ??= await stepCosts(this.session, slots, longest, !this.drafts);
+    const drafting = decoding.map((sequence, i) => ({
+      acceptance: this.active.get(sequence) ?? new Acceptance(longest),
+      limit: limits[i] ?? 0,
+    }));
+    return chooseLengths(drafting, this.costs);
+  }
+
+  private async ask(drafts: DraftSession, asking: readonly Asking[]): Promise<Map<Sequence, readonly number[]>> {
+    const requests = asking.map(({ sequence, count }) => {
+      return { slot: sequence.slot, tokens: sequence.window, count, draw: sequence.drawAhead(1) };
+    });
+    const proposed = requests.length > 0 ? await drafts.propose(requests) : [];
+    return new Map(asking.map(({ sequence, count }, i) => [sequence, (proposed[i] ?? []).slice(0, count)]));
+  }
+
+  /** Heads 2 and up propose on the device; which tokens is known when the step that reads them is done. */
+  private askHeads(asking: readonly Asking[]): Map<Sequence, readonly number[]> {
+    if (asking.length === 0) return new Map();
+    const k = 1 + Math.max(...asking.map(({ count }) => count));
+    const requests = asking.map(({ sequence }) => ({
+      sequence: sequence.slot,
+      to: sequence.lastPosition - 1,
+      draws: Array.from({ length: k - 1 }, (_, i): Draw => sequence.drawAhead(i + 1)),
+    }));
+    this.session.propose(requests, k);
+    const place = (request: number, i: number): Row["token"] => -1 - (i * asking.length + request);
+    return new Map(
+      asking.map(({ sequence, count }, r) => [sequence, Array.from({ length: count }, (_, i) => place(r, i))]),
+    );
+  }
+}

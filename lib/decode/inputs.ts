@@ -1,0 +1,142 @@
+// What changes from step to step, in two device buffers that are written once per step.
+import type { Device } from "../device.js";
+import type { StepRows } from "../nn/module.js";
+import { owning } from "../scope.js";
+import { empty, type Tensor } from "../tensor.js";
+import type { PastRows } from "./wiring.js";
+
+/** One token to be read: which sequence (cache slot) and which position it has. */
+export interface Row {
+  /** A token, or −1 − i: the i-th that the last proposal drew. */
+  readonly token: number;
+  /** −1: a row that fills up, without effect. */
+  readonly sequence: number;
+  readonly position: number;
+}
+
+/** How one token is drawn: see the kernel `sample`. position: the drawn token's, counted in its whole text. */
+export interface Draw {
+  readonly temperature: number;
+  readonly topK: number;
+  readonly topP: number;
+  readonly seed: number;
+  readonly request: number;
+  readonly position: number;
+}
+
+const columnNames = ["token", "sequence", "position", "previous", "place"] as const;
+type Column = (typeof columnNames)[number];
+
+/** Sizes: R rows, M of which are wanted, D draws. */
+export class StepInputs {
+  private readonly integers: Tensor<"i32">;
+  private readonly numbers: Tensor<"f32">;
+  private readonly written: Int32Array<ArrayBuffer>;
+  private readonly settings: Float32Array<ArrayBuffer>;
+  private readonly views: Readonly<Record<Column | "wanted" | "counters", Tensor>>;
+
+  constructor(
+    device: Device,
+    private readonly rowCount: number,
+    private readonly wantedCount: number,
+    readonly drawCount: number,
+  ) {
+    this.written = new Int32Array(columnNames.length * rowCount + wantedCount + 4 * drawCount);
+    this.settings = new Float32Array(3 * drawCount).fill(NaN); // unequal to whatever comes first
+    const { length } = this.written;
+    const [integers, numbers, views] = owning(() => {
+      const all = empty([length], { dtype: "i32", device, tag: "data" });
+      const column = (i: number): Tensor => all.view([rowCount], i * rowCount);
+      const afterRows = columnNames.length * rowCount;
+      const views = {
+        token: column(0),
+        sequence: column(1),
+        position: column(2),
+        previous: column(3),
+        place: column(4),
+        wanted: all.view([wantedCount], afterRows),
+        counters: all.view([drawCount, 4], afterRows + wantedCount),
+      };
+      return [all, empty([drawCount, 3], { dtype: "f32", device, tag: "data" }), views] as const;
+    });
+    this.integers = integers;
+    this.numbers = numbers;
+    this.views = views;
+  }
+
+  /** Tokens read: places in the session's pool, (R) i32. */
+  get token(): Tensor {
+    return this.views.token;
+  }
+
+  /** Rows whose output is wanted, (M) i32. */
+  get wanted(): Tensor {
+    return this.views.wanted;
+  }
+
+  /** (D, 4) i32, as `sample` takes them. */
+  get counters(): Tensor {
+    return this.views.counters;
+  }
+
+  /** (D, 3) f32, as `sample` takes them. */
+  get drawSettings(): Tensor {
+    return this.numbers;
+  }
+
+  rows(runs: readonly number[]): PastRows {
+    const { sequence, position, previous, place } = this.views;
+    return { sequence, position, previous, place, runs } satisfies StepRows & { place: Tensor };
+  }
+
+  /** Fewer rows than R are filled up with rows that have no effect. tokens: what the token column shall hold. */
+  write(rows: readonly Row[], { tokens, wanted, draws, capacity }: StepNumbers): void {
+    const { rowCount: R, written } = this;
+    for (let i = 0; i < R; i++) {
+      const { sequence = -1, position = 0 } = rows[i] ?? {};
+      const place = sequence < 0 ? -1 : sequence * capacity + position;
+      written[i] = tokens[i] ?? 0;
+      written[R + i] = sequence;
+      written[2 * R + i] = position;
+      written[3 * R + i] = position > 0 ? place - 1 : -1;
+      written[4 * R + i] = place;
+    }
+    written.set(wanted, 5 * R);
+    this.writeDraws(draws, 5 * R + this.wantedCount);
+    if (written.length > 0) this.integers.write(written);
+  }
+
+  private writeDraws(draws: readonly Draw[], start: number): void {
+    let changed = false;
+    for (let i = 0; i < this.drawCount; i++) {
+      const { temperature = 0, topK = 0, topP = 1, seed = 0, request = 0, position = 0 } = draws[i] ?? {};
+      this.written.set([seed | 0, Math.floor(seed / 2 ** 32) | 0, request, position], start + 4 * i);
+      const settings = [temperature, topK, topP];
+      changed ||= settings.some((value, j) => this.settings[3 * i + j] !== Math.fround(value));
+      this.settings.set(settings, 3 * i);
+    }
+    if (changed) this.numbers.write(this.settings);
+  }
+
+  dispose(): void {
+    for (const tensor of [this.integers, this.numbers, ...Object.values(this.views)]) tensor.dispose();
+  }
+}
+
+export interface StepNumbers {
+  readonly tokens: readonly number[];
+  readonly wanted: readonly number[];
+  readonly draws: readonly Draw[];
+  /** Positions per slot of the caches. */
+  readonly capacity: number;
+}
+
+/** Lengths of the runs of consecutive rows of one sequence. */
+export function runsOf(rows: readonly Row[]): number[] {
+  const runs: number[] = [];
+  rows.forEach(({ sequence }, i) => {
+    if (i > 0 && rows[i - 1]?.sequence === sequence) runs.push((runs.pop() ?? 0) + 1);
+    else runs.push(1);
+  });
+  return runs;
+}

@@ -1,0 +1,165 @@
+// One text in the making: what is known of it, what the caches have read, and what a step adds.
+import { ForetokenError } from "../errors.js";
+import type { Draw, Row } from "./inputs.js";
+import type { GenerateSettings } from "./options.js";
+
+export interface GeneratedToken {
+  readonly token: number;
+  /** The head that proposed it: 1, or i of a draft that head 1 agreed with; 0: another predictor's draft. */
+  readonly head: number;
+  /** Natural log, under head 1's untempered distribution. */
+  readonly logProbability: number;
+}
+
+/** One forward: what was proposed for it, and what came of it. */
+export interface DecodeStep {
+  /** Of the first token that it added, counted from the start of the whole text. */
+  readonly position: number;
+  /** Tokens that were proposed, and how many of them, from the first on, head 1 agreed with. */
+  readonly proposed: number;
+  readonly accepted: number;
+  /** What it added: accepted + 1 tokens, or fewer at the end of the text. */
+  readonly tokens: readonly GeneratedToken[];
+}
+
+/** Why a text ended: an end-of-text token, maxNewTokens, the end of the context. */
+export type Ending = "eos" | "length" | "context";
+
+/** What the next step reads of a sequence, from which position on; the drawn ones say after which rows tokens are drawn. */
+export interface Reading {
+  readonly rows: readonly Row[];
+  readonly draws: readonly (Draw | undefined)[];
+}
+
+export class Sequence {
+  /** Prompt and what was added. */
+  readonly tokens: number[];
+  /** Positions of the present window that head 1 has read. */
+  private readCount = 0;
+  /** Where in `tokens` position 0 is. */
+  private windowStart = 0;
+  private addedCount = 0;
+  private ending: Ending | undefined;
+
+  constructor(
+    readonly slot: number,
+    prompt: ArrayLike<number>,
+    readonly settings: GenerateSettings,
+    private readonly capacity: number,
+    private readonly eosToken: number | null,
+  ) {
+    this.tokens = Array.from(prompt);
+    if (settings.maxNewTokens === 0) this.ending = "length";
+    if (prompt.length > capacity) this.slide();
+  }
+
+  /** Why nothing more will be added; undefined while something will. */
+  get finished(): Ending | undefined {
+    return this.ending;
+  }
+
+  /** Tokens that were added to the prompt. */
+  get added(): number {
+    return this.addedCount;
+  }
+
+  /** Whether all but the last token have been read: the next step draws. */
+  get decoding(): boolean {
+    return this.readCount >= this.lastPosition;
+  }
+
+  /** The last known token's, within the window. */
+  get lastPosition(): number {
+    return this.tokens.length - 1 - this.windowStart;
+  }
+
+  /** Tokens that a step may add at most: 1 and the longest draft that fits. */
+  get room(): number {
+    return Math.min(this.settings.maxNewTokens - this.addedCount, this.capacity - this.lastPosition);
+  }
+
+  /** What the window holds: the tokens that the model sees. */
+  get window(): readonly number[] {
+    return this.windowStart === 0 ? this.tokens : this.tokens.slice(this.windowStart);
+  }
+
+  /** At most `limit` rows of what has not been read; draws after the last known token. */
+  readPrompt(limit: number): Reading {
+    const end = Math.min(this.readCount + limit, this.lastPosition + 1);
+    const positions = Array.from({ length: end - this.readCount }, (_, i) => this.readCount + i);
+    return {
+      rows: positions.map((position) => this.row(this.tokens[this.windowStart + position] ?? 0, position)),
+      draws: positions.map((position) => (position === this.lastPosition ? this.drawAhead(1) : undefined)),
+    };
+  }
+
+  /** The last known token and a draft after it. draft: tokens, or places as in {@link Row}. */
+  readDraft(draft: readonly number[]): Reading {
+    const last = this.tokens.at(-1) ?? 0;
+    return {
+      rows: [last, ...draft].map((token, i) => this.row(token, this.lastPosition + i)),
+      draws: Array.from({ length: draft.length + 1 }, (_, i) => this.drawAhead(i + 1)),
+    };
+  }
+
+  /** The draw of the token `ahead` places after the last known one. */
+  drawAhead(ahead: number): Draw {
+    const { temperature, topK, topP, seed, request } = this.settings;
+    return { temperature, topK, topP, seed, request, position: this.tokens.length - 1 + ahead };
+  }
+
+  /** Only prompt rows were read. */
+  advance(rows: number): void {
+    this.readCount += rows;
+  }
+
+  /**
+   * What head 1 drew after the last token and after each token of the draft: takes what agrees, and one more.
+   * head: who proposed the i-th of the draft.
+   */
+  accept(
+    draft: readonly number[],
+    drawn: ArrayLike<number>,
+    logs: ArrayLike<number>,
+    head: (i: number) => number,
+  ): DecodeStep {
+    const position = this.tokens.length;
+    let accepted = 0;
+    while (accepted < draft.length && drawn[accepted] === draft[accepted]) accepted++;
+    this.readCount = this.lastPosition + 1 + accepted;
+    const tokens: GeneratedToken[] = [];
+    for (let i = 0; i <= accepted && !this.ending; i++) {
+      const token = drawn[i] ?? -1;
+      if (token < 0) throw notFinite();
+      if (token === this.eosToken) {
+        this.ending = "eos";
+        break;
+      }
+      this.tokens.push(token);
+      tokens.push({ token, head: i < accepted ? head(i) : 1, logProbability: logs[i] ?? NaN });
+      if (++this.addedCount >= this.settings.maxNewTokens) this.ending = "length";
+    }
+    if (!this.ending && this.lastPosition >= this.capacity) {
+      if (this.settings.context === "slide") this.slide();
+      else this.ending = "context";
+    }
+    return { position, proposed: draft.length, accepted, tokens };
+  }
+
+  /** The later half of the context becomes the start of a new one. */
+  private slide(): void {
+    this.windowStart = this.tokens.length - Math.ceil(this.capacity / 2);
+    this.readCount = 0;
+  }
+
+  private row(token: number, position: number): Row {
+    return { token, sequence: this.slot, position };
+  }
+}
+
+function notFinite(): ForetokenError {
+  return new ForetokenError("NOT_FINITE", "the model's logits are not numbers", {
+    op: "generate",
+    remedy: "The weights are damaged: take another checkpoint.",
+  });
+}
