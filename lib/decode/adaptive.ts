@@ -127,7 +127,7 @@ async function measure(session: DecodeSession, slots: number, longest: number, h
     for (const rows of widths) await keepLeast(verify, rows, () => session.verify(...idle(rows)));
     for (const k of both.keys()) {
       await keepLeast(both, k, () => {
-        session.propose([{ sequence: -1, to: 0, draws: idle(k - 1)[1] }], k);
+        void session.propose([{ sequence: -1, to: 0, draws: idle(k - 1)[1] }], k);
         return session.verify(...idle(k));
       });
     }

@@ -67,6 +67,7 @@ export async function* generateBatch(
     adaptive: settings.speculate === "auto",
     draft: settings.draft,
     promptChunk: settings.promptChunk,
+    verify: settings.verify,
   });
   const arrivals = new Arrivals(requests);
   const running = new Map<Sequence, Running>();

@@ -1,10 +1,10 @@
 // Decoding steps of one or many sequences: propose, read, keep what head 1 agrees with (arXiv 1811.03115).
 import type { LanguageModel } from "../mtp/model.js";
+import { judgeByRejection, judgeByTypicality, judgeExactly, type Judged, type Place } from "./acceptance.js";
 import { Acceptance, chooseLengths, stepCosts, type StepCosts } from "./adaptive.js";
 import type { DraftPredictor, DraftSession } from "./drafts.js";
-import type { Draw, Row } from "./inputs.js";
-import type { GenerateSettings } from "./options.js";
-import { DecodeSession } from "./session.js";
+import type { GenerateSettings, Verification } from "./options.js";
+import { DecodeSession, type Verdict } from "./session.js";
 import { Sequence, type DecodeStep, type Reading } from "./sequence.js";
 
 export interface EngineOptions {
@@ -20,11 +20,27 @@ export interface EngineOptions {
   readonly draft?: DraftPredictor | undefined;
   /** Prompt tokens read per step. */
   readonly promptChunk: number;
+  readonly verify: Verification;
 }
 
 interface Part {
   readonly sequence: Sequence;
   readonly reading: Reading;
+  /** Which of those that asked heads for a draft it is. */
+  readonly asked?: number | undefined;
+}
+
+/** The logits that the heads drew their drafts from: of `requests` sequences, head 2's first. */
+interface ProposerLogits {
+  readonly values: Float32Array;
+  readonly requests: number;
+}
+
+interface Drafted {
+  readonly parts: readonly Part[];
+  /** Sequences that asked the heads. */
+  readonly requests: number;
+  readonly logits: Promise<Float32Array> | undefined;
 }
 
 interface Asking {
@@ -82,21 +98,27 @@ export class DecodeEngine {
   /** One forward: every sequence reads on in its prompt, or adds one token or several. */
   async step(): Promise<ReadonlyMap<Sequence, DecodeStep>> {
     const going = [...this.active.keys()].filter(({ finished }) => finished === undefined);
-    const parts = [...this.readPrompts(going), ...(await this.readDrafts(going))];
+    const drafts = await this.readDrafts(going);
+    const parts = [...this.readPrompts(going), ...drafts.parts];
     const rows = parts.flatMap(({ reading }) => reading.rows);
     const draws = parts.flatMap(({ reading }) => reading.draws);
-    const verdict = await this.session.verify(rows, draws);
+    const [verdict, logits] = await Promise.all([
+      this.session.verify(rows, draws, this.options.verify !== "exact"),
+      drafts.logits,
+    ]);
+    const proposers = logits && { values: logits, requests: drafts.requests };
     const steps = new Map<Sequence, DecodeStep>();
     let row = 0;
     let draw = 0;
-    for (const { sequence, reading } of parts) {
+    for (const part of parts) {
+      const { sequence, reading } = part;
       const rowsEnd = row + reading.rows.length;
       const drawsEnd = draw + reading.draws.filter((each) => each !== undefined).length;
       if (drawsEnd === draw) sequence.advance(reading.rows.length);
       else {
         const draft = verdict.read.subarray(rowsEnd - (drawsEnd - draw) + 1, rowsEnd);
-        const logs = verdict.logProbabilities.subarray(draw, drawsEnd);
-        steps.set(sequence, this.accept(sequence, draft, verdict.drawn.subarray(draw, drawsEnd), logs));
+        const judged = this.judge(part, draft, verdict, draw, proposers);
+        steps.set(sequence, this.accept(sequence, judged, draft.length));
       }
       [row, draw] = [rowsEnd, drawsEnd];
     }
@@ -108,10 +130,37 @@ export class DecodeEngine {
     this.session.dispose();
   }
 
-  private accept(sequence: Sequence, draft: Int32Array, drawn: Int32Array, logs: Float32Array): DecodeStep {
-    const step = sequence.accept([...draft], drawn, logs, (i) => (this.drafts ? 0 : i + 2));
-    const acceptance = this.active.get(sequence);
-    if (draft.length > 0) acceptance?.observe(draft.length, step.accepted);
+  /** draw: the first of the part's in the verdict. */
+  private judge(
+    { sequence, asked }: Part,
+    draft: Int32Array,
+    { drawn, logProbabilities, logits }: Verdict,
+    draw: number,
+    proposers: ProposerLogits | undefined,
+  ): Judged {
+    const { verify } = this.options;
+    const end = draw + draft.length + 1;
+    if (verify === "exact" || sequence.settings.temperature === 0 || !logits) {
+      return judgeExactly(draft, drawn.subarray(draw, end), logProbabilities.subarray(draw, end));
+    }
+    const { vocabSize } = this.model.config;
+    const place = (values: Float32Array, row: number, ahead: number): Place => {
+      return { logits: values.subarray(row * vocabSize, (row + 1) * vocabSize), draw: sequence.drawAhead(ahead) };
+    };
+    const places = Array.from({ length: draft.length + 1 }, (_, i) => place(logits, draw + i, i + 1));
+    if (verify === "typical") return judgeByTypicality(draft, places);
+    if (!proposers || asked === undefined) return judgeByRejection(draft, places, undefined);
+    const { values, requests } = proposers;
+    return judgeByRejection(
+      draft,
+      places,
+      Array.from(draft, (_, i) => place(values, i * requests + asked, i + 1)),
+    );
+  }
+
+  private accept(sequence: Sequence, judged: Judged, proposed: number): DecodeStep {
+    const step = sequence.accept(judged, proposed, (i) => (this.drafts ? 0 : i + 2));
+    if (proposed > 0) this.active.get(sequence)?.observe(proposed, step.accepted);
     if (!sequence.decoding) this.forget(sequence.slot); // a new window
     return step;
   }
@@ -128,16 +177,19 @@ export class DecodeEngine {
     return prompts.map((sequence) => ({ sequence, reading: sequence.readPrompt(share) }));
   }
 
-  private async readDrafts(going: readonly Sequence[]): Promise<Part[]> {
+  private async readDrafts(going: readonly Sequence[]): Promise<Drafted> {
     const decoding = going.filter((sequence) => sequence.decoding);
     const lengths = await this.lengths(decoding);
     const asking = decoding
       .map((sequence, i) => ({ sequence, count: lengths[i] ?? 0 }))
       .filter(({ count }) => count > 0);
-    const drafts = this.drafts ? await this.ask(this.drafts, asking) : this.askHeads(asking);
-    return decoding.map((sequence) => {
-      return { sequence, reading: sequence.readDraft(drafts.get(sequence) ?? []) };
+    const logits = this.drafts ? undefined : this.askHeads(asking);
+    const proposed = this.drafts ? await this.ask(this.drafts, asking) : asking.map((_, i) => headsPlaces(asking, i));
+    const parts = decoding.map((sequence) => {
+      const asked = asking.findIndex((each) => each.sequence === sequence);
+      return { sequence, reading: sequence.readDraft(proposed[asked] ?? []), asked: asked < 0 ? undefined : asked };
     });
+    return { parts, requests: asking.length, logits };
   }
 
   private async lengths(decoding: readonly Sequence[]): Promise<number[]> {
@@ -155,27 +207,28 @@ export class DecodeEngine {
     return chooseLengths(drafting, this.costs);
   }
 
-  private async ask(drafts: DraftSession, asking: readonly Asking[]): Promise<Map<Sequence, readonly number[]>> {
+  private async ask(drafts: DraftSession, asking: readonly Asking[]): Promise<(readonly number[])[]> {
     const requests = asking.map(({ sequence, count }) => {
       return { slot: sequence.slot, tokens: sequence.window, count, draw: sequence.drawAhead(1) };
     });
     const proposed = requests.length > 0 ? await drafts.propose(requests) : [];
-    return new Map(asking.map(({ sequence, count }, i) => [sequence, (proposed[i] ?? []).slice(0, count)]));
+    return asking.map(({ count }, i) => (proposed[i] ?? []).slice(0, count));
   }
 
   /** Heads 2 and up propose on the device; which tokens is known when the step that reads them is done. */
-  private askHeads(asking: readonly Asking[]): Map<Sequence, readonly number[]> {
-    if (asking.length === 0) return new Map();
+  private askHeads(asking: readonly Asking[]): Promise<Float32Array> | undefined {
+    if (asking.length === 0) return undefined;
     const k = 1 + Math.max(...asking.map(({ count }) => count));
     const requests = asking.map(({ sequence }) => ({
       sequence: sequence.slot,
       to: sequence.lastPosition - 1,
-      draws: Array.from({ length: k - 1 }, (_, i): Draw => sequence.drawAhead(i + 1)),
+      draws: Array.from({ length: k - 1 }, (_, i) => sequence.drawAhead(i + 1)),
     }));
-    this.session.propose(requests, k);
-    const place = (request: number, i: number): Row["token"] => -1 - (i * asking.length + request);
-    return new Map(
-      asking.map(({ sequence, count }, r) => [sequence, Array.from({ length: count }, (_, i) => place(r, i))]),
-    );
+    return this.session.propose(requests, k, this.options.verify === "rejection");
   }
+}
+
+/** Where rows find what the heads proposed for the i-th that asked. */
+function headsPlaces(asking: readonly Asking[], i: number): number[] {
+  return Array.from({ length: asking[i]?.count ?? 0 }, (_, j) => -1 - (j * asking.length + i));
 }

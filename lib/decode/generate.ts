@@ -21,13 +21,13 @@ export async function* generateTokens(
   options: GenerateOptions = {},
 ): AsyncGenerator<GeneratedToken, void, undefined> {
   const settings = resolveGenerateOptions(options);
-  const { speculate, draft, promptChunk } = settings;
+  const { speculate, draft, promptChunk, verify } = settings;
   const longest = longestDraft(model, settings);
   const tokens = promptTokens(model, prompt, settings);
   if (settings.maxNewTokens === 0) return;
   const capacity = Math.min(model.config.maxPositions, tokens.length + settings.maxNewTokens);
   const adaptive = speculate === "auto";
-  const engine = new DecodeEngine(model, { slots: 1, capacity, longest, adaptive, draft, promptChunk });
+  const engine = new DecodeEngine(model, { slots: 1, capacity, longest, adaptive, draft, promptChunk, verify });
   try {
     const sequence = engine.start(tokens, settings);
     while (!sequence.finished) {

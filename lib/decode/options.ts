@@ -30,6 +30,13 @@ export interface GenerateOptions {
   /** Who proposes instead of the model's own heads. */
   draft?: DraftPredictor | undefined;
   /**
+   * When a proposed token is kept, at temperatures above 0. "exact": when it is the one that head 1 draws: the text of plain
+   * decoding, token for token. "rejection": with the probability that leaves head 1's distribution as it is: more are kept,
+   * and another text comes out for a seed (arXiv 2211.17192). "typical": when head 1 finds it likely enough: lossy, the text
+   * no longer follows the model's distribution (arXiv 2401.10774). Default "exact".
+   */
+  verify?: Verification | undefined;
+  /**
    * What happens at the end of the model's context. "stop": a longer prompt is an error, and the text ends there. "slide":
    * the later half of the context becomes the start of a new one, read afresh. Default "stop".
    */
@@ -40,6 +47,9 @@ export interface GenerateOptions {
   /** Called after each forward that added tokens, before they are yielded. */
   onStep?: ((step: DecodeStep) => void) | undefined;
 }
+
+export type Verification = (typeof verifications)[number];
+const verifications = ["exact", "rejection", "typical"] as const;
 
 const schema = lazySchema((z) =>
   z.strictObject({
@@ -52,6 +62,7 @@ const schema = lazySchema((z) =>
     stop: z.union([z.string().min(1), z.array(z.string().min(1))]).default([]),
     speculate: z.union([z.enum(["off", "auto"]), z.int().positive()]).default("auto"),
     draft: z.custom<DraftPredictor>(isPredictor, "a DraftPredictor").optional(),
+    verify: z.enum(verifications).default("exact"),
     context: z.enum(["stop", "slide"]).default("stop"),
     signal: z.instanceof(AbortSignal).optional(),
     promptChunk: z.int().positive().default(64),

@@ -1,5 +1,6 @@
 // One text in the making: what is known of it, what the caches have read, and what a step adds.
 import { ForetokenError } from "../errors.js";
+import type { Judged } from "./acceptance.js";
 import type { Draw, Row } from "./inputs.js";
 import type { GenerateSettings } from "./options.js";
 
@@ -113,37 +114,29 @@ export class Sequence {
     this.readCount += rows;
   }
 
-  /**
-   * What head 1 drew after the last token and after each token of the draft: takes what agrees, and one more.
-   * head: who proposed the i-th of the draft.
-   */
-  accept(
-    draft: readonly number[],
-    drawn: ArrayLike<number>,
-    logs: ArrayLike<number>,
-    head: (i: number) => number,
-  ): DecodeStep {
+  /** Takes what was kept of a draft of `proposed` tokens, and one more. head: who proposed the i-th of the draft. */
+  accept({ accepted, tokens: judged }: Judged, proposed: number, head: (i: number) => number): DecodeStep {
     const position = this.tokens.length;
-    let accepted = 0;
-    while (accepted < draft.length && drawn[accepted] === draft[accepted]) accepted++;
     this.readCount = this.lastPosition + 1 + accepted;
     const tokens: GeneratedToken[] = [];
-    for (let i = 0; i <= accepted && !this.ending; i++) {
-      const token = drawn[i] ?? -1;
+    for (const [i, { token, logProbability }] of judged.entries()) {
       if (token < 0) throw notFinite();
       if (token === this.eosToken) {
         this.ending = "eos";
         break;
       }
       this.tokens.push(token);
-      tokens.push({ token, head: i < accepted ? head(i) : 1, logProbability: logs[i] ?? NaN });
-      if (++this.addedCount >= this.settings.maxNewTokens) this.ending = "length";
+      tokens.push({ token, head: i < accepted ? head(i) : 1, logProbability });
+      if (++this.addedCount >= this.settings.maxNewTokens) {
+        this.ending = "length";
+        break;
+      }
     }
     if (!this.ending && this.lastPosition >= this.capacity) {
       if (this.settings.context === "slide") this.slide();
       else this.ending = "context";
     }
-    return { position, proposed: draft.length, accepted, tokens };
+    return { position, proposed, accepted, tokens };
   }
 
   /** The later half of the context becomes the start of a new one. */

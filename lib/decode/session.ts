@@ -36,6 +36,8 @@ export interface Verdict {
   readonly drawn: Int32Array;
   /** Natural logs, of the drawn tokens, under head 1's untempered distribution. */
   readonly logProbabilities: Float32Array;
+  /** Where asked for: of each wanted row, (M, V). */
+  readonly logits: Float32Array | undefined;
 }
 
 interface Step {
@@ -104,7 +106,7 @@ export class DecodeSession {
   }
 
   /** Reads the rows, as `read`, and draws a token after each of those that have a draw. */
-  async verify(rows: readonly Row[], draws: readonly (Draw | undefined)[]): Promise<Verdict> {
+  async verify(rows: readonly Row[], draws: readonly (Draw | undefined)[], withLogits = false): Promise<Verdict> {
     this.packUnembeddings(1);
     const wanted = draws.flatMap((draw, i) => (draw ? [i] : []));
     const all = wanted.length === rows.length;
@@ -113,24 +115,24 @@ export class DecodeSession {
     const numbers = { tokens: this.sources(rows), wanted, draws: draws.filter((draw) => draw !== undefined) };
     const runs = [...runsOf(rows), ...Array<number>(count - rows.length).fill(1)];
     const drawn = all ? count : wanted.length;
-    const run = (inputs: StepInputs): Tensor[] => this.verdict(inputs, runs, !all);
-    const read = async ([tokens, logProbability]: readonly Tensor[]): Promise<Verdict> => {
-      const [ids, logs] = await Promise.all([tokens?.data(), logProbability?.data()]);
-      return verdictOf(ids as Int32Array, logs as Float32Array, count);
+    const run = (inputs: StepInputs): Tensor[] => {
+      const { tokens, logProbability, logits } = this.verdict(inputs, runs, !all);
+      return withLogits ? [tokens, logProbability, logits] : [tokens, logProbability];
     };
     if (steady) {
-      const key = `verify ${count}${this.model.config.trunk === "rnn" ? ` ${runs.join()}` : ""}`;
+      const kind = withLogits ? "verify with logits" : "verify";
+      const key = `${kind} ${count}${this.model.config.trunk === "rnn" ? ` ${runs.join()}` : ""}`;
       const step = this.step(key, () => new StepInputs(this.model.device, count, 0, drawn), run);
       step.inputs.write(rows, { ...numbers, wanted: [], capacity: this.capacity });
       step.recording.replay();
-      return read(step.outputs);
+      return readVerdict(step.outputs, count);
     }
     const inputs = new StepInputs(this.model.device, count, wanted.length, drawn);
     let outputs: Tensor[] = [];
     try {
       inputs.write(rows, { ...numbers, capacity: this.capacity });
       outputs = owning(() => scope(() => run(inputs)));
-      return await read(outputs);
+      return await readVerdict(outputs, count);
     } finally {
       for (const each of [inputs, ...outputs]) each.dispose();
     }
@@ -138,9 +140,9 @@ export class DecodeSession {
 
   /**
    * Draws tokens with heads 2 to k, for the next `verify` to read: of L requests, the r-th one's from head i is row token
-   * −1 − ((i − 2)·L + r). Only enqueues.
+   * −1 − ((i − 2)·L + r). Only enqueues. Where asked for, the logits that they are drawn from, ((k − 1)·L, V).
    */
-  propose(requests: readonly ProposalRequest[], k: number): void {
+  propose(requests: readonly ProposalRequest[], k: number, withLogits = false): Promise<Float32Array> | undefined {
     this.packUnembeddings(k);
     this.wiring.prepare(k);
     const rows: Row[] = [];
@@ -155,15 +157,16 @@ export class DecodeSession {
     const draws = Array.from({ length: k - 1 }, (_, i) => requests.map((request) => request.draws[i]));
     const numbers = { tokens: [], wanted: last, draws: draws.flat() as Draw[], capacity: this.capacity };
     const step = this.step(
-      `propose ${count} ${requests.length} ${k}`,
+      `${withLogits ? "propose with logits" : "propose"} ${count} ${requests.length} ${k}`,
       () => new StepInputs(this.model.device, count, last.length, (k - 1) * last.length),
       (inputs) => {
-        this.drawProposals(inputs, k);
-        return [];
+        const logits = this.drawProposals(inputs, k);
+        return withLogits ? [logits] : [];
       },
     );
     step.inputs.write(rows, numbers);
     step.recording.replay();
+    return step.outputs[0]?.data() as Promise<Float32Array> | undefined;
   }
 
   dispose(): void {
@@ -175,12 +178,12 @@ export class DecodeSession {
 
   // ---- the two forwards ---------------------------------------------------------------------------------------------
 
-  /** Tokens (R) read and (D) drawn, one after the other, and the drawn ones' log-probabilities. */
-  private verdict(inputs: StepInputs, runs: readonly number[], some: boolean): Tensor[] {
+  /** tokens: (R) read and (D) drawn, one after the other; of the drawn ones log-probabilities (D) and logits (D, V). */
+  private verdict(inputs: StepInputs, runs: readonly number[], some: boolean) {
     const token = gatherRows(this.pool, inputs.token);
     const logits = this.headOneLogits(token, inputs.rows(runs), some ? inputs.wanted : undefined);
     const { token: drawn, logProbability } = sample(logits, inputs.drawSettings, inputs.counters);
-    return [concatenate([token.view([token.size]), drawn]), logProbability];
+    return { tokens: concatenate([token.view([token.size]), drawn]), logProbability, logits };
   }
 
   /** Logits (M, V) of the rows at `wanted`, or of all. */
@@ -190,7 +193,8 @@ export class DecodeSession {
     return this.logits(wanted ? gatherRows(output, wanted) : output, this.head(1));
   }
 
-  private drawProposals(inputs: StepInputs, k: number): void {
+  /** Puts the drawn tokens where rows can read them; returns the logits. */
+  private drawProposals(inputs: StepInputs, k: number): Tensor {
     const outputs = this.wiring.propose(inputs.rows([]), inputs.wanted, k);
     const shared = this.head(2).unembedding.weight === this.head(k).unembedding.weight;
     const logits = shared
@@ -198,6 +202,7 @@ export class DecodeSession {
       : concatenate(outputs.map((output, i) => this.logits(output, this.head(i + 2))));
     const { token } = sample(logits, inputs.drawSettings, inputs.counters);
     copyInto(this.pool.view([token.size], this.rowsAtOnce), token);
+    return logits;
   }
 
   /** output (R, d) of a head → its logits (R, V) in f32. */
@@ -293,8 +298,13 @@ function disposeStep({ inputs, recording, outputs }: Step): void {
   for (const each of [inputs, ...outputs]) each.dispose();
 }
 
-function verdictOf(tokens: Int32Array, logProbabilities: Float32Array, rows: number): Verdict {
-  return { read: tokens.subarray(0, rows), drawn: tokens.subarray(rows), logProbabilities };
+async function readVerdict(outputs: readonly Tensor[], rows: number): Promise<Verdict> {
+  const [tokens, logProbabilities, logits] = (await Promise.all(outputs.map((each) => each.data()))) as [
+    Int32Array,
+    Float32Array,
+    Float32Array?,
+  ];
+  return { read: tokens.subarray(0, rows), drawn: tokens.subarray(rows), logProbabilities, logits };
 }
 
 /** (…) stacked along the first dimension. */

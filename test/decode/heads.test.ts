@@ -42,7 +42,7 @@ describe.each(Object.entries(families({ vocabSize, heads, maxPositions: 64 })))(
         draws: Array<Draw>(k - 1).fill(draw),
       }));
       const asked = round % 3 === 2 ? requests.slice(1) : requests;
-      session.propose(asked, k);
+      void session.propose(asked, k);
       const proposals = (k - 1) * asked.length;
       const rows = Array.from({ length: proposals }, (_, i) => ({ token: -1 - i, sequence: -1, position: 0 }));
       const { read: proposed } = await session.verify(rows, Array<Draw>(proposals).fill(draw));
