@@ -2,12 +2,14 @@
 // cost on this device and from how often drafts have been right of late.
 import { performance } from "node:perf_hooks";
 import type { LanguageModel } from "../mtp/model.js";
-import type { Draw, Row } from "./inputs.js";
+import { type Draw, greedy, idle, type Row } from "./inputs.js";
 import type { DecodeSession } from "./session.js";
 
 /** Milliseconds of a step's parts. */
 export interface StepCosts {
-  /** Reading so many rows for head 1's verdict. */
+  /** Adding one token to each of so many sequences, one forward close after the other. */
+  plain(rows: number): number;
+  /** Reading so many rows for head 1's verdict, which is waited for. */
   verify(rows: number): number;
   /** Proposing with heads 2 to k. */
   propose(k: number): number;
@@ -40,7 +42,10 @@ export class Acceptance {
       this.right[i] = (this.right[i] ?? 0) * keep + (i < accepted ? 1 : 0);
       this.seen[i] = (this.seen[i] ?? 0) * keep + 1;
     }
-    if (accepted > this.settled) this.sinceProbe = this.patience; // what was tried came true: try again at once
+    if (proposed <= this.settled) return;
+    // Something was tried: again at once where it came true, else after a longer while.
+    if (accepted <= this.settled) this.patience = Math.min(2 * this.patience, probeAfter.most);
+    this.sinceProbe = accepted > this.settled ? this.patience : 0;
   }
 
   /** Probability that the first `length` places are all right. */
@@ -54,10 +59,7 @@ export class Acceptance {
   explore(pays: number): number {
     if (pays > this.settled) this.patience = probeAfter.first;
     this.settled = pays;
-    if (++this.sinceProbe < this.patience) return pays;
-    this.sinceProbe = 0;
-    this.patience = Math.min(2 * this.patience, probeAfter.most);
-    return pays + 1;
+    return ++this.sinceProbe >= this.patience ? pays + 1 : pays;
   }
 }
 
@@ -75,7 +77,7 @@ export function chooseLengths(sequences: readonly Drafting[], costs: StepCosts):
   const lengths = sequences.map(() => 0);
   let best = [...lengths];
   let tokens = sequences.length;
-  let bestRate = tokens / costs.verify(tokens);
+  let bestRate = tokens / costs.plain(tokens);
   for (let rows = sequences.length + 1; ; rows++) {
     let next = -1;
     let gain = 0;
@@ -107,44 +109,48 @@ export function stepCosts(session: DecodeSession, slots: number, longest: number
 }
 
 const rounds = 5;
+/** Forwards in a row, where they need not wait for each other. */
+const inARow = 4;
 
 async function measure(session: DecodeSession, slots: number, longest: number, heads: boolean): Promise<StepCosts> {
-  const widths = [...new Set([...upTo(longest + 1), ...upTo(longest + 1).map((width) => width * slots)])];
-  const verify = new Map<number, number>(widths.map((rows) => [rows, Infinity]));
-  const both = new Map<number, number>(
-    heads
-      ? upTo(longest + 1)
-          .slice(1)
-          .map((k) => [k, Infinity])
-      : [],
-  );
-  const keepLeast = async (times: Map<number, number>, size: number, step: () => Promise<unknown>): Promise<void> => {
+  const widths = upTo(longest + 1);
+  const rowCounts = [...new Set([...widths, ...widths.map((width) => width * slots)])];
+  const plain = new Map(upTo(slots).map((rows) => [rows, Infinity]));
+  const verify = new Map(rowCounts.map((rows) => [rows, Infinity]));
+  const both = new Map(heads ? widths.slice(1).map((k) => [k, Infinity]) : []);
+  const keepLeast = async (times: Map<number, number>, size: number, steps: number, run: () => Promise<unknown>) => {
     const began = performance.now();
-    await step();
-    times.set(size, Math.min(times.get(size) ?? Infinity, performance.now() - began));
+    await run();
+    times.set(size, Math.min(times.get(size) ?? Infinity, (performance.now() - began) / steps));
   };
   for (let round = 0; round <= rounds; round++) {
-    for (const rows of widths) await keepLeast(verify, rows, () => session.verify(...idle(rows)));
+    for (const rows of plain.keys()) {
+      await keepLeast(plain, rows, inARow, () =>
+        Promise.all(Array.from({ length: inARow }, () => session.verify(...idleRows(rows)))),
+      );
+    }
+    for (const rows of rowCounts) await keepLeast(verify, rows, 1, () => session.verify(...idleRows(rows)));
     for (const k of both.keys()) {
-      await keepLeast(both, k, () => {
-        void session.propose([{ sequence: -1, to: 0, draws: idle(k - 1)[1] }], k);
-        return session.verify(...idle(k));
+      await keepLeast(both, k, 1, () => {
+        void session.propose([{ sequence: -1, to: 0, draws: Array<Draw>(k - 1).fill(greedy) }], k);
+        return session.verify(...idleRows(k));
       });
     }
   }
-  const sizes = [...verify].sort(([a], [b]) => a - b);
+  const ofPlain = sorted(plain);
+  const ofVerify = sorted(verify);
   return {
-    verify: (rows) => interpolate(sizes, rows),
-    propose: (k) => Math.max(0, (both.get(k) ?? 0) - (both.has(k) ? interpolate(sizes, k) : 0)),
+    plain: (rows) => interpolate(ofPlain, rows),
+    verify: (rows) => interpolate(ofVerify, rows),
+    propose: (k) => Math.max(0, (both.get(k) ?? 0) - (both.has(k) ? interpolate(ofVerify, k) : 0)),
   };
 }
 
+const sorted = (times: ReadonlyMap<number, number>): (readonly [number, number])[] =>
+  [...times].sort(([a], [b]) => a - b);
+
 /** Rows without effect, and draws after them. */
-function idle(count: number): [Row[], Draw[]] {
-  const draw: Draw = { temperature: 0, topK: 0, topP: 1, seed: 0, request: 0, position: 0 };
-  const row: Row = { token: 0, sequence: -1, position: 0 };
-  return [Array<Row>(count).fill(row), Array<Draw>(count).fill(draw)];
-}
+const idleRows = (count: number): [Row[], Draw[]] => [Array<Row>(count).fill(idle), Array<Draw>(count).fill(greedy)];
 
 const upTo = (n: number): number[] => Array.from({ length: n }, (_, i) => i + 1);
 

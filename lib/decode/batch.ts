@@ -84,7 +84,7 @@ export async function* generateBatch(
       yield* advance(engine, running);
     }
   } finally {
-    engine.dispose();
+    await engine.close();
     await arrivals.close();
   }
 }

@@ -1,7 +1,7 @@
 // Where drafts come from. Whatever proposes, the text is head 1's: a draft only saves forwards when it is right.
 import { ForetokenError } from "../errors.js";
 import type { LanguageModel } from "../mtp/model.js";
-import type { Draw } from "./inputs.js";
+import { type Draw, greedy } from "./inputs.js";
 import { DecodeSession } from "./session.js";
 
 /** Proposes tokens that may follow a text. The model's own heads are the default and need none. */
@@ -165,8 +165,6 @@ class ModelDrafts implements DraftSession {
     this.session.dispose();
   }
 }
-
-const greedy: Draw = { temperature: 0, topK: 0, topP: 1, seed: 0, request: 0, position: 0 };
 
 function checkCount(op: string, argument: string, value: number): void {
   if (Number.isSafeInteger(value) && value > 0) return;

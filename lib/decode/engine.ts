@@ -4,7 +4,7 @@ import { judgeByRejection, judgeByTypicality, judgeExactly, type Judged, type Pl
 import { Acceptance, chooseLengths, stepCosts, type StepCosts } from "./adaptive.js";
 import type { DraftPredictor, DraftSession } from "./drafts.js";
 import type { GenerateSettings, Verification } from "./options.js";
-import { DecodeSession, type Verdict } from "./session.js";
+import { DecodeSession, drawnPlace, type Verdict } from "./session.js";
 import { Sequence, type DecodeStep, type Reading } from "./sequence.js";
 
 export interface EngineOptions {
@@ -36,6 +36,13 @@ interface ProposerLogits {
   readonly requests: number;
 }
 
+/** A forward and what it gave. */
+interface Flight {
+  readonly parts: readonly Part[];
+  readonly verdict: Verdict;
+  readonly proposers: ProposerLogits | undefined;
+}
+
 interface Drafted {
   readonly parts: readonly Part[];
   /** Sequences that asked the heads. */
@@ -55,6 +62,12 @@ export class DecodeEngine {
   private readonly active = new Map<Sequence, Acceptance>();
   private readonly free: number[];
   private costs: StepCosts | undefined;
+  /** Forwards under way, the oldest first. */
+  private readonly flights: Promise<Flight>[] = [];
+  /** Whether the last forward that was started has drafts. */
+  private drafting = false;
+  /** Where nobody drafts: which of the last forward's draws was a sequence's. */
+  private readonly drawPlaces = new Map<Sequence, number>();
 
   constructor(
     private readonly model: LanguageModel,
@@ -95,39 +108,90 @@ export class DecodeEngine {
     this.free.push(sequence.slot);
   }
 
-  /** One forward: every sequence reads on in its prompt, or adds one token or several. */
+  /**
+   * What the next forward added: every sequence reads on in its prompt, or adds one token or several. Forwards after it are
+   * under way when this resolves: sequences started or released since take part or not from the next one on.
+   */
   async step(): Promise<ReadonlyMap<Sequence, DecodeStep>> {
-    const going = [...this.active.keys()].filter(({ finished }) => finished === undefined);
-    const drafts = await this.readDrafts(going);
-    const parts = [...this.readPrompts(going), ...drafts.parts];
+    this.takeOff();
+    const flight = this.flights.shift();
+    if (!flight) return new Map();
+    const steps = this.land(await flight);
+    this.takeOff();
+    return steps;
+  }
+
+  /** Waits for what is under way, and gives everything back. */
+  async close(): Promise<void> {
+    await Promise.allSettled(this.flights);
+    this.drafts?.dispose();
+    this.session.dispose();
+  }
+
+  /**
+   * Starts what can be started. Where nobody drafts, a forward's tokens go to the next on the device, and two are under
+   * way; a draft's fate has to be known before the forward after it.
+   */
+  private takeOff(): void {
+    while (this.flights.length < 2) {
+      const going = [...this.active.keys()].filter(({ finished }) => finished === undefined);
+      const lengths = this.chooseLengths(going);
+      const ahead = lengths?.every((length) => length === 0) ?? false;
+      const ready = ahead ? going.filter(({ canGoAhead }) => canGoAhead) : going;
+      if (ready.length === 0 || ((!ahead || this.drafting) && this.flights.length > 0)) return;
+      const flight = ahead ? this.readAhead(ready) : this.readOn(going, lengths);
+      flight.catch(() => undefined); // it is thrown where it is awaited
+      this.flights.push(flight);
+      this.drafting = !ahead;
+    }
+  }
+
+  private readAhead(going: readonly Sequence[]): Promise<Flight> {
+    const share = this.promptShare(going);
+    const parts = going.map((sequence) => {
+      return { sequence, reading: sequence.readAhead(share, drawnPlace(this.drawPlaces.get(sequence) ?? 0)) };
+    });
+    this.drawPlaces.clear();
+    let draw = 0;
+    for (const { sequence, reading } of parts) {
+      this.drawPlaces.set(sequence, draw);
+      draw += reading.drawn;
+    }
+    return this.read(parts);
+  }
+
+  private async readOn(going: readonly Sequence[], lengths: readonly number[] | undefined): Promise<Flight> {
+    this.costs ??= await stepCosts(this.session, this.options.slots, this.options.longest, !this.drafts);
+    const drafts = await this.readDrafts(going, lengths ?? this.chooseLengths(going) ?? []);
+    return this.read([...this.readPrompts(going), ...drafts.parts], drafts);
+  }
+
+  private async read(parts: readonly Part[], drafts?: Drafted): Promise<Flight> {
     const rows = parts.flatMap(({ reading }) => reading.rows);
     const draws = parts.flatMap(({ reading }) => reading.draws);
     const [verdict, logits] = await Promise.all([
       this.session.verify(rows, draws, this.options.verify !== "exact"),
-      drafts.logits,
+      drafts?.logits,
     ]);
-    const proposers = logits && { values: logits, requests: drafts.requests };
+    return { parts, verdict, proposers: drafts && logits && { values: logits, requests: drafts.requests } };
+  }
+
+  private land({ parts, verdict, proposers }: Flight): ReadonlyMap<Sequence, DecodeStep> {
     const steps = new Map<Sequence, DecodeStep>();
     let row = 0;
     let draw = 0;
     for (const part of parts) {
       const { sequence, reading } = part;
       const rowsEnd = row + reading.rows.length;
-      const drawsEnd = draw + reading.draws.filter((each) => each !== undefined).length;
-      if (drawsEnd === draw) sequence.advance(reading.rows.length);
-      else {
-        const draft = verdict.read.subarray(rowsEnd - (drawsEnd - draw) + 1, rowsEnd);
+      if (reading.drawn > 0 && sequence.finished === undefined) {
+        const draft = verdict.read.subarray(rowsEnd - reading.drawn + 1, rowsEnd);
         const judged = this.judge(part, draft, verdict, draw, proposers);
         steps.set(sequence, this.accept(sequence, judged, draft.length));
       }
-      [row, draw] = [rowsEnd, drawsEnd];
+      row = rowsEnd;
+      draw += reading.drawn;
     }
     return steps;
-  }
-
-  dispose(): void {
-    this.drafts?.dispose();
-    this.session.dispose();
   }
 
   /** draw: the first of the part's in the verdict. */
@@ -172,14 +236,20 @@ export class DecodeEngine {
 
   /** Prompts share the step's rows evenly, so that a long one does not hold up the others. */
   private readPrompts(going: readonly Sequence[]): Part[] {
-    const prompts = going.filter(({ decoding }) => !decoding);
-    const share = Math.max(1, Math.floor(this.options.promptChunk / Math.max(prompts.length, 1)));
-    return prompts.map((sequence) => ({ sequence, reading: sequence.readPrompt(share) }));
+    const share = this.promptShare(going);
+    return going
+      .filter(({ decoding }) => !decoding)
+      .map((sequence) => ({ sequence, reading: sequence.readPrompt(share) }));
   }
 
-  private async readDrafts(going: readonly Sequence[]): Promise<Drafted> {
+  private promptShare(going: readonly Sequence[]): number {
+    const prompts = going.filter(({ decoding }) => !decoding).length;
+    return Math.max(1, Math.floor(this.options.promptChunk / Math.max(prompts, 1)));
+  }
+
+  /** lengths: of the drafts of those that decode, in order. */
+  private async readDrafts(going: readonly Sequence[], lengths: readonly number[]): Promise<Drafted> {
     const decoding = going.filter((sequence) => sequence.decoding);
-    const lengths = await this.lengths(decoding);
     const asking = decoding
       .map((sequence, i) => ({ sequence, count: lengths[i] ?? 0 }))
       .filter(({ count }) => count > 0);
@@ -192,14 +262,16 @@ export class DecodeEngine {
     return { parts, requests: asking.length, logits };
   }
 
-  private async lengths(decoding: readonly Sequence[]): Promise<number[]> {
-    const { longest, adaptive, slots } = this.options;
+  /** Of each sequence that decodes, how long its next draft is; undefined: steps have to be measured first. */
+  private chooseLengths(going: readonly Sequence[]): readonly number[] | undefined {
+    const { longest, adaptive } = this.options;
+    const decoding = going.filter((sequence) => sequence.decoding);
     // Heads go on from the token before the last: they have nothing to say about a text's second token.
     const limits = decoding.map(({ room, lastPosition }) => (lastPosition > 0 ? Math.min(longest, room - 1) : 0));
-    if (!adaptive || longest === 0 || decoding.length === 0) return limits;
+    if (!adaptive || limits.every((limit) => limit === 0)) return limits;
     // The first token of a text comes before anything is measured.
     if (decoding.some(({ added }) => added === 0)) return decoding.map(() => 0);
-    this.costs ??= await stepCosts(this.session, slots, longest, !this.drafts);
+    if (!this.costs) return undefined;
     const drafting = decoding.map((sequence, i) => ({
       acceptance: this.active.get(sequence) ?? new Acceptance(longest),
       limit: limits[i] ?? 0,

@@ -41,7 +41,7 @@ export async function* generateTokens(
       }
     }
   } finally {
-    engine.dispose();
+    await engine.close();
   }
 }
 

@@ -7,7 +7,7 @@ import type { PastRows } from "./wiring.js";
 
 /** One token to be read: which sequence (cache slot) and which position it has. */
 export interface Row {
-  /** A token, or −1 − i: the i-th that the last proposal drew. */
+  /** A token, or −1 − i: the i-th that the last proposal drew, or a `drawnPlace`. */
   readonly token: number;
   /** −1: a row that fills up, without effect. */
   readonly sequence: number;
@@ -23,6 +23,11 @@ export interface Draw {
   readonly request: number;
   readonly position: number;
 }
+
+/** A row without effect. */
+export const idle: Row = { token: 0, sequence: -1, position: 0 };
+/** The likeliest token. */
+export const greedy: Draw = { temperature: 0, topK: 0, topP: 1, seed: 0, request: 0, position: 0 };
 
 const columnNames = ["token", "sequence", "position", "previous", "place"] as const;
 type Column = (typeof columnNames)[number];
@@ -93,12 +98,12 @@ export class StepInputs {
   write(rows: readonly Row[], { tokens, wanted, draws, capacity }: StepNumbers): void {
     const { rowCount: R, written } = this;
     for (let i = 0; i < R; i++) {
-      const { sequence = -1, position = 0 } = rows[i] ?? {};
-      const place = sequence < 0 ? -1 : sequence * capacity + position;
+      const row = rows[i] ?? idle;
+      const place = row.sequence < 0 ? -1 : row.sequence * capacity + row.position;
       written[i] = tokens[i] ?? 0;
-      written[R + i] = sequence;
-      written[2 * R + i] = position;
-      written[3 * R + i] = position > 0 ? place - 1 : -1;
+      written[R + i] = row.sequence;
+      written[2 * R + i] = row.position;
+      written[3 * R + i] = row.position > 0 ? place - 1 : -1;
       written[4 * R + i] = place;
     }
     written.set(wanted, 5 * R);
@@ -107,15 +112,25 @@ export class StepInputs {
   }
 
   private writeDraws(draws: readonly Draw[], start: number): void {
+    const { written, settings } = this;
     let changed = false;
+    const set = (at: number, value: number): void => {
+      if (settings[at] === Math.fround(value)) return;
+      settings[at] = value;
+      changed = true;
+    };
     for (let i = 0; i < this.drawCount; i++) {
-      const { temperature = 0, topK = 0, topP = 1, seed = 0, request = 0, position = 0 } = draws[i] ?? {};
-      this.written.set([seed | 0, Math.floor(seed / 2 ** 32) | 0, request, position], start + 4 * i);
-      const settings = [temperature, topK, topP];
-      changed ||= settings.some((value, j) => this.settings[3 * i + j] !== Math.fround(value));
-      this.settings.set(settings, 3 * i);
+      const draw = draws[i] ?? greedy;
+      const at = start + 4 * i;
+      written[at] = draw.seed | 0;
+      written[at + 1] = Math.floor(draw.seed / 2 ** 32) | 0;
+      written[at + 2] = draw.request;
+      written[at + 3] = draw.position;
+      set(3 * i, draw.temperature);
+      set(3 * i + 1, draw.topK);
+      set(3 * i + 2, draw.topP);
     }
-    if (changed) this.numbers.write(this.settings);
+    if (changed) this.numbers.write(settings);
   }
 
   dispose(): void {

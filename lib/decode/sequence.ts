@@ -30,13 +30,17 @@ export type Ending = "eos" | "length" | "context";
 export interface Reading {
   readonly rows: readonly Row[];
   readonly draws: readonly (Draw | undefined)[];
+  /** How many draws there are. */
+  readonly drawn: number;
 }
 
 export class Sequence {
   /** Prompt and what was added. */
   readonly tokens: number[];
-  /** Positions of the present window that head 1 has read. */
+  /** Positions of the present window that head 1 has read, or is reading. */
   private readCount = 0;
+  /** Tokens that are being drawn, one after the other, before the first of them is known here. */
+  private pending = 0;
   /** Where in `tokens` position 0 is. */
   private windowStart = 0;
   private addedCount = 0;
@@ -69,6 +73,12 @@ export class Sequence {
     return this.readCount >= this.lastPosition;
   }
 
+  /** Without drafts: whether another token can be drawn before those that are being drawn are known. */
+  get canGoAhead(): boolean {
+    const wanted = this.ending === undefined && this.addedCount + this.pending < this.settings.maxNewTokens;
+    return wanted && this.readCount < this.capacity;
+  }
+
   /** The last known token's, within the window. */
   get lastPosition(): number {
     return this.tokens.length - 1 - this.windowStart;
@@ -87,20 +97,36 @@ export class Sequence {
   /** At most `limit` rows of what has not been read; draws after the last known token. */
   readPrompt(limit: number): Reading {
     const end = Math.min(this.readCount + limit, this.lastPosition + 1);
-    const positions = Array.from({ length: end - this.readCount }, (_, i) => this.readCount + i);
-    return {
-      rows: positions.map((position) => this.row(this.tokens[this.windowStart + position] ?? 0, position)),
-      draws: positions.map((position) => (position === this.lastPosition ? this.drawAhead(1) : undefined)),
-    };
+    const rows: Row[] = [];
+    const draws: (Draw | undefined)[] = [];
+    for (let position = this.readCount; position < end; position++) {
+      rows.push(this.row(this.tokens[this.windowStart + position] ?? 0, position));
+      draws.push(position === this.lastPosition ? this.drawAhead(1) : undefined);
+    }
+    this.readCount = end;
+    return { rows, draws, drawn: end > this.lastPosition ? 1 : 0 };
+  }
+
+  /** Without drafts: as `readPrompt` or, behind it, the token that was drawn last: known here or not, it is at `place`. */
+  readAhead(limit: number, place: number): Reading {
+    if (this.readCount <= this.lastPosition) {
+      const reading = this.readPrompt(limit);
+      this.pending += reading.drawn;
+      return reading;
+    }
+    const draws = [this.drawAhead(++this.pending)];
+    return { rows: [this.row(place, this.readCount++)], draws, drawn: 1 };
   }
 
   /** The last known token and a draft after it. draft: tokens, or places as in {@link Row}. */
   readDraft(draft: readonly number[]): Reading {
-    const last = this.tokens.at(-1) ?? 0;
-    return {
-      rows: [last, ...draft].map((token, i) => this.row(token, this.lastPosition + i)),
-      draws: Array.from({ length: draft.length + 1 }, (_, i) => this.drawAhead(i + 1)),
-    };
+    const rows = [this.row(this.tokens.at(-1) ?? 0, this.lastPosition)];
+    const draws = [this.drawAhead(1)];
+    for (const token of draft) {
+      rows.push(this.row(token, this.lastPosition + rows.length));
+      draws.push(this.drawAhead(rows.length));
+    }
+    return { rows, draws, drawn: draws.length };
   }
 
   /** The draw of the token `ahead` places after the last known one. */
@@ -109,15 +135,11 @@ export class Sequence {
     return { temperature, topK, topP, seed, request, position: this.tokens.length - 1 + ahead };
   }
 
-  /** Only prompt rows were read. */
-  advance(rows: number): void {
-    this.readCount += rows;
-  }
-
   /** Takes what was kept of a draft of `proposed` tokens, and one more. head: who proposed the i-th of the draft. */
   accept({ accepted, tokens: judged }: Judged, proposed: number, head: (i: number) => number): DecodeStep {
     const position = this.tokens.length;
-    this.readCount = this.lastPosition + 1 + accepted;
+    if (this.pending > 0) this.pending--;
+    else this.readCount = this.lastPosition + 1 + accepted;
     const tokens: GeneratedToken[] = [];
     for (const [i, { token, logProbability }] of judged.entries()) {
       if (token < 0) throw notFinite();

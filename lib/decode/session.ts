@@ -61,9 +61,10 @@ export class DecodeSession {
   private readonly trunk: TrunkCache;
   private readonly wiring: Wiring;
   private readonly unembeddings = new Map<Tensor, Tensor>();
-  /** Tokens that rows read: `rowsAtOnce` from the host, then the last proposal's. (…, 1) i32 */
+  /** Tokens that rows read: `rowsAtOnce` from the host, as many that `verify` drew last, then the last proposal's. (…, 1) i32 */
   private readonly pool: Tensor;
   private readonly rowsAtOnce: number;
+  private readonly hostTokens: Int32Array;
   private readonly steps = new Map<string, Step>();
   /** Of each slot: how many positions heads 2 to n have read. */
   private readonly positionsRead: number[][];
@@ -77,11 +78,12 @@ export class DecodeSession {
   ) {
     const { device, heads } = model;
     this.rowsAtOnce = rowsAtOnce;
+    this.hostTokens = new Int32Array(rowsAtOnce);
     this.positionsRead = Array.from({ length: slots }, () => heads.slice(1).map(() => 0));
     const made = owning(() => ({
       trunk: model.trunk.newCache(slots, capacity),
       wiring: wire(model, slots, capacity, drafts),
-      pool: zeros([rowsAtOnce + slots * heads.length, 1], { dtype: "i32", device, tag: "cache" }),
+      pool: zeros([2 * rowsAtOnce + slots * heads.length, 1], { dtype: "i32", device, tag: "cache" }),
     }));
     this.trunk = made.trunk;
     this.wiring = made.wiring;
@@ -108,20 +110,27 @@ export class DecodeSession {
   /** Reads the rows, as `read`, and draws a token after each of those that have a draw. */
   async verify(rows: readonly Row[], draws: readonly (Draw | undefined)[], withLogits = false): Promise<Verdict> {
     this.packUnembeddings(1);
-    const wanted = draws.flatMap((draw, i) => (draw ? [i] : []));
+    const wanted: number[] = [];
+    const given: Draw[] = [];
+    for (const [i, draw] of draws.entries()) {
+      if (!draw) continue;
+      wanted.push(i);
+      given.push(draw);
+    }
     const all = wanted.length === rows.length;
     const steady = all && rows.length <= recordedRows;
     const count = steady ? roundUp(rows.length) : rows.length;
-    const numbers = { tokens: this.sources(rows), wanted, draws: draws.filter((draw) => draw !== undefined) };
-    const runs = [...runsOf(rows), ...Array<number>(count - rows.length).fill(1)];
+    const numbers = { tokens: this.sources(rows), wanted, draws: given };
+    // Only the RNN asks which rows belong together.
+    const runs =
+      this.model.config.trunk === "rnn" ? [...runsOf(rows), ...Array<number>(count - rows.length).fill(1)] : [];
     const drawn = all ? count : wanted.length;
     const run = (inputs: StepInputs): Tensor[] => {
       const { tokens, logProbability, logits } = this.verdict(inputs, runs, !all);
       return withLogits ? [tokens, logProbability, logits] : [tokens, logProbability];
     };
     if (steady) {
-      const kind = withLogits ? "verify with logits" : "verify";
-      const key = `${kind} ${count}${this.model.config.trunk === "rnn" ? ` ${runs.join()}` : ""}`;
+      const key = `${withLogits ? "verify with logits" : "verify"} ${count} ${runs.join()}`;
       const step = this.step(key, () => new StepInputs(this.model.device, count, 0, drawn), run);
       step.inputs.write(rows, { ...numbers, wanted: [], capacity: this.capacity });
       step.recording.replay();
@@ -183,6 +192,7 @@ export class DecodeSession {
     const token = gatherRows(this.pool, inputs.token);
     const logits = this.headOneLogits(token, inputs.rows(runs), some ? inputs.wanted : undefined);
     const { token: drawn, logProbability } = sample(logits, inputs.drawSettings, inputs.counters);
+    copyInto(this.pool.view([drawn.size], this.rowsAtOnce), drawn);
     return { tokens: concatenate([token.view([token.size]), drawn]), logProbability, logits };
   }
 
@@ -201,7 +211,7 @@ export class DecodeSession {
       ? this.logits(concatenate(outputs), this.head(2))
       : concatenate(outputs.map((output, i) => this.logits(output, this.head(i + 2))));
     const { token } = sample(logits, inputs.drawSettings, inputs.counters);
-    copyInto(this.pool.view([token.size], this.rowsAtOnce), token);
+    copyInto(this.pool.view([token.size], 2 * this.rowsAtOnce), token);
     return logits;
   }
 
@@ -261,8 +271,17 @@ export class DecodeSession {
   /** Writes the rows' tokens to the pool; where in it each row finds its own. */
   private sources(rows: readonly Row[]): number[] {
     if (rows.length > this.rowsAtOnce) throw new RangeError(`${rows.length} rows, of ${this.rowsAtOnce} at once`);
-    this.pool.write(Int32Array.from(rows, ({ token }) => Math.max(token, 0)));
-    return rows.map(({ token }, i) => (token >= 0 ? i : this.rowsAtOnce - 1 - token));
+    const places = new Array<number>(rows.length);
+    let fromHost = false;
+    for (const [i, { token }] of rows.entries()) {
+      this.hostTokens[i] = token;
+      fromHost ||= token >= 0;
+      if (token >= 0) places[i] = i;
+      else if (token <= drawnPlace(0)) places[i] = this.rowsAtOnce + drawnPlace(0) - token;
+      else places[i] = 2 * this.rowsAtOnce - 1 - token;
+    }
+    if (fromHost) this.pool.write(this.hostTokens.subarray(0, rows.length));
+    return places;
   }
 
   /** Lets heads 2 to k read what is far behind; returns the position from which all of them are to read on. */
@@ -292,6 +311,9 @@ export class DecodeSession {
     inputs.dispose();
   }
 }
+
+/** What a row says in its token's place for the i-th token that the last `verify` drew. */
+export const drawnPlace = (i: number): number => -(2 ** 30) - i;
 
 function disposeStep({ inputs, recording, outputs }: Step): void {
   recording.dispose();
