@@ -5,7 +5,27 @@ export const environment = {
   get python(): string | undefined {
     return process.env["FORETOKEN_PYTHON"] || undefined;
   },
+  /** FORETOKEN_ADDON: the addon to load in place of the one in build/. */
+  get addon(): string | undefined {
+    return process.env["FORETOKEN_ADDON"] || undefined;
+  },
 };
+
+/** For a process on the software GPU: a card, the file for its counters, and nothing checked that is not counted. */
+export const softwareGpu = (set: {
+  addon: string;
+  card: string;
+  report: string;
+  multiprocessors: number;
+}): NodeJS.ProcessEnv => ({
+  ...process.env,
+  FORETOKEN_ADDON: set.addon,
+  FORETOKEN_DEVICE: "cuda",
+  PTX_DEVICE: set.card,
+  PTX_SMS: String(set.multiprocessors),
+  PTX_REPORT: set.report,
+  PTX_SANITIZE: "off",
+});
 
 /** Calls `open` so that every kernel call of the device it opens waits for its end. */
 export function waitingForEachKernel<T>(open: () => T): T {

@@ -48,7 +48,7 @@ export const loss: Bench = {
       const title = `Forward and backward, T=${shape.T} d=${shape.d} V=${shape.V}`;
       yield { title, rows: rows.map((row) => figure(shape, row)), verdicts: judge(rows) };
     }
-    if (!options.smoke)
+    if (!options.smoke && openDevice().kind === "cpu")
       yield { title: "Against our own products with full logits (bench_cross_entropy)", rows: unfused() };
   },
 };

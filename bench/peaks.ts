@@ -2,6 +2,7 @@
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { openDevice } from "../lib/device.js";
 import type { ComputeDType, Job } from "./workload.js";
 
 const root = fileURLToPath(new URL("../", import.meta.url));
@@ -24,8 +25,9 @@ export interface Peak {
 
 let measured: readonly Peak[] | undefined;
 
-/** Measured once per run. */
+/** Of the CPU, measured once per run. Of a GPU the program knows nothing. */
 export function peaks(rounds = 15): readonly Peak[] {
+  if (openDevice().kind === "cuda") return [];
   measured ??= execFileSync(nativeBench("peak"), [String(rounds)], { encoding: "utf8" })
     .trim()
     .split("\n")

@@ -29,9 +29,10 @@ export function quantile(values: readonly number[], share: number): number {
 
 export const median = (values: readonly number[]): number => quantile(values, 0.5);
 
-/** Three or four significant digits, without exponents. */
+/** Three or four significant digits, without exponents; "–" for what is not known. */
 export function readable(value: Figure[string]): string {
-  if (typeof value !== "number") return value === null ? "–" : String(value);
+  if (value === null || Number.isNaN(value)) return "–";
+  if (typeof value !== "number") return String(value);
   if (Number.isInteger(value)) return value.toLocaleString("en");
   const digits = Math.max(0, Math.min(4, 2 - Math.floor(Math.log10(Math.abs(value)))));
   return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
@@ -73,7 +74,7 @@ export function circumstances(): Circumstances {
 }
 
 /** The commit that is checked out, with a + when files differ from it. */
-function commit(): string {
+export function commit(): string {
   const git = (...args: string[]): string =>
     execFileSync("git", args, {
       cwd: fileURLToPath(new URL(".", import.meta.url)),

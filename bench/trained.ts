@@ -47,8 +47,9 @@ export const tiny: Recipe = {
 };
 
 const root = fileURLToPath(new URL("../", import.meta.url));
-const trained = ["ajv", "eslint", "fast-check", "postcss", "yargs", "zod", "@typescript-eslint/utils"];
-const unseen = ["commander", "semver", "magic-string"];
+/** Packages whose code is read. */
+export const trained = ["ajv", "eslint", "fast-check", "postcss", "yargs", "zod", "@typescript-eslint/utils"];
+export const unseen = ["commander", "semver", "magic-string"];
 
 const codeOf = (packages: readonly string[]): TextDataset =>
   textDataset(

@@ -1,8 +1,20 @@
-// What `foretoken doctor` says of GPUs: which there are, or what is missing, and how fast a large product is.
+// What the commands say of where they compute, and the doctor of GPUs: which there are, or what is missing, and how fast a
+// large product is.
 import type { Device } from "../device.js";
-import { type GpuReport, native } from "../native.js";
+import { type GpuInfo, type GpuReport, native } from "../native.js";
 import { empty, randn } from "../tensor.js";
-import { formatBytes } from "./format.js";
+import { formatBytes, plural } from "./format.js";
+
+/** "NVIDIA H100, compute capability 9.0, 85.0 GB, kernels for sm_90"; of a CPU its SIMD level and threads. */
+export function describeDevice({ kind, name, simd, threads, index }: Device): string {
+  const gpu = kind === "cuda" ? native().gpus().gpus[index] : undefined;
+  return gpu ? describeGpu(gpu) : `${name}, SIMD level ${simd}, ${plural(threads, "thread")}`;
+}
+
+function describeGpu({ name, capability, memory, level }: GpuInfo): string {
+  const kernels = level === "" ? "too old" : `kernels for ${level}`;
+  return `${name}, compute capability ${capability}, ${formatBytes(memory)}, ${kernels}`;
+}
 
 /** 13000 → "13.0". */
 const version = (number: number): string => `${Math.floor(number / 1000)}.${Math.floor((number % 1000) / 10)}`;
@@ -10,9 +22,7 @@ const version = (number: number): string => `${Math.floor(number / 1000)}.${Math
 /** Lines for people: what each GPU is, or why there is none to use. */
 export function gpuLines({ gpus, driver, runtime, problem }: GpuReport): string[] {
   const lines = gpus.map(
-    ({ index, name, capability, multiprocessors, memory, level }) =>
-      `gpu ${index}      ${name}: compute capability ${capability}, ${multiprocessors} multiprocessors, ` +
-      `${formatBytes(memory)}, ${level === "" ? "too old" : `kernels for ${level}`}`,
+    (gpu) => `gpu ${gpu.index}      ${describeGpu(gpu)}, ${plural(gpu.multiprocessors, "multiprocessor")}`,
   );
   if (problem !== "") lines.push(`gpu        ${problem}`);
   if (driver > 0) lines.push(`driver     CUDA ${version(driver)}; this build is for CUDA ${version(runtime)}`);

@@ -9,6 +9,7 @@ import type { TrainerOptions } from "../train/settings.js";
 import type { LanguageModel } from "../mtp/model.js";
 import { type DataPlan, type RunData, saveDataPlan } from "./data.js";
 import { formatBytes, formatCount, plural } from "./format.js";
+import { describeDevice } from "./gpu.js";
 import { Interrupt, interruptedCode } from "./interrupt.js";
 import { type Output, whenReaderLeaves } from "./output.js";
 import { trainingProgress } from "./progress.js";
@@ -87,7 +88,7 @@ function announce(output: Output, run: Run, { model, settings, predictedPeakByte
   const layers = `${config.trunkLayers} ${config.trunk === "rnn" ? "recurrent" : "trunk"} ${config.trunkLayers === 1 ? "layer" : "layers"}`;
   const heads = `${config.futureTokens} ${config.headFamily} ${config.futureTokens === 1 ? "head" : "heads"}`;
   const tokens = formatCount(batchSize * accumulate * shape.contextLength);
-  output.line(`device   ${device.name}, SIMD level ${device.simd}, ${plural(device.threads, "thread")}`);
+  output.line(`device   ${describeDevice(device)}`);
   output.line(
     `model    ${formatCount(parameters)} parameters in ${model.dtype}: ${layers}, ${heads}, width ${config.hiddenSize}`,
   );

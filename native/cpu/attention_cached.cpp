@@ -74,18 +74,33 @@ Vec sums_of(const Vec (&x)[kWidth]) {
 #endif
 }
 
+// `count` elements from `from` on as floats; kWhole: a whole vector of them.
+template <bool kWhole, class S>
+Vec load_some(const S* from, int64_t count) {
+  if constexpr (kWhole)
+    return load(from);
+  else
+    return load_n(from, count);
+}
+
 // scores[s] = scale·q·keys[s] for `count` keys D apart, −∞ up to the next whole vector. Returns the largest.
-template <class S>
+// kWhole: D is a multiple of the vector's width.
+template <bool kWhole, class S>
 float score(const float* q, const S* keys, int64_t count, int64_t D, float scale, float* scores) {
   Vec largest = broadcast(-__builtin_inff());
   for (int64_t s = 0; s < count; s += kWidth) {
     Vec products[kWidth];
+    for (Vec& product : products) product = zero();
+    const int64_t here = count - s < kWidth ? count - s : kWidth;
+    for (int64_t j = 0; j < D; j += kWidth) {
+      const Vec query = load_some<kWhole>(q + j, D - j);
+      const S* key = keys + s * D + j;
+      if (here == kWidth) {
 #pragma GCC unroll 16
-    for (int i = 0; i < kWidth; i++) {
-      products[i] = zero();
-      const S* key = keys + (s + i) * D;
-      for (int64_t j = 0; s + i < count && j < D; j += kWidth)
-        products[i] = fma(load_n(key + j, D - j), load_n(q + j, D - j), products[i]);
+        for (int i = 0; i < kWidth; i++) products[i] = fma(load_some<kWhole>(key + i * D, D - j), query, products[i]);
+      } else {
+        for (int64_t i = 0; i < here; i++) products[i] = fma(load_some<kWhole>(key + i * D, D - j), query, products[i]);
+      }
     }
     Vec x = select_n(mul(broadcast(scale), sums_of(products)), broadcast(-__builtin_inff()), count - s);
     store(scores + s, x);
@@ -105,24 +120,26 @@ float soften(float* scores, int64_t count, float largest) {
   return reduce_add(total);
 }
 
-// sums = Σ_s weights[s]·values[s], keys in order; kVectors vectors of D at a time.
-template <class S>
+// sums = Σ_s weights[s]·values[s], even and odd keys apart, each in order; kVectors vectors of D at a time.
+template <bool kWhole, class S>
 void gather_values(const float* weights, const S* values, int64_t count, int64_t D, float* sums) {
   constexpr int kVectors = 4;
   for (int64_t i = 0; i < D; i += kVectors * kWidth) {
-    Vec sum[kVectors] = {zero(), zero(), zero(), zero()};
-    for (int64_t s = 0; s < count; s++) {
-      Vec weight = broadcast(weights[s]);
+    const int64_t vectors = (D - i + kWidth - 1) / kWidth < kVectors ? (D - i + kWidth - 1) / kWidth : kVectors;
+    Vec even[kVectors] = {zero(), zero(), zero(), zero()}, odd[kVectors] = {zero(), zero(), zero(), zero()};
+    const auto add_key = [&](int64_t s, Vec(&sum)[kVectors]) {
+      const Vec weight = broadcast(weights[s]);
       const S* value = values + s * D + i;
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; v++) {
-        int64_t left = D - i - v * kWidth;
-        if (left > 0) sum[v] = fma(weight, load_n(value + v * kWidth, left), sum[v]);
-      }
-    }
-    for (int v = 0; v < kVectors; v++) {
-      int64_t left = D - i - v * kWidth;
-      if (left > 0) store_n(sums + i + v * kWidth, sum[v], left);
+      for (int v = 0; v < kVectors; v++)
+        if (v < vectors) sum[v] = fma(weight, load_some<kWhole>(value + v * kWidth, D - i - v * kWidth), sum[v]);
+    };
+    int64_t s = 0;
+    for (; s + 1 < count; s += 2) add_key(s, even), add_key(s + 1, odd);
+    if (s < count) add_key(s, even);
+    for (int v = 0; v < vectors; v++) {
+      const int64_t left = D - i - v * kWidth;
+      store_n(sums + i + v * kWidth, add(even[v], odd[v]), left);
     }
   }
 }
@@ -140,9 +157,14 @@ void attend_range(const CachedShape& n, const Prefix& prefix, int64_t r, int64_t
     const S* row = static_cast<const S*>(at(q, (r * n.H + h) * n.D));
     for (int64_t i = 0; i < n.D; i += kWidth) store_n(query + i, load_n(row + i, n.D - i), n.D - i);
     int64_t place = (r * n.H + h) * n.ranges + range;
-    partials.largest[place] = score(query, keys, end - first, n.D, scale, scores);
+    const bool whole = n.D % kWidth == 0;
+    partials.largest[place] = whole ? score<true>(query, keys, end - first, n.D, scale, scores)
+                                    : score<false>(query, keys, end - first, n.D, scale, scores);
     partials.total[place] = soften(scores, end - first, partials.largest[place]);
-    gather_values(scores, values, end - first, n.D, partials.sums + place * n.D);
+    if (whole)
+      gather_values<true>(scores, values, end - first, n.D, partials.sums + place * n.D);
+    else
+      gather_values<false>(scores, values, end - first, n.D, partials.sums + place * n.D);
   }
 }
 

@@ -118,7 +118,7 @@ __device__ float soften(float* scores, int first, int end, float* shared, float&
 // sums = Σ_s weights[s]·values[s]: a warp takes every kWarps-th key, then the warps are added in order.
 template <class T>
 __device__ void gather_values(const float* weights, const T* values, int first, int end, int64_t D, float* sums) {
-  __shared__ float warp_sums[kWarps][kColumns];
+  __shared__ float4 warp_sums[kWarps][kWarp];  // a lane's columns in one store: four would share banks
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   for (int64_t column = 0; column < D; column += kColumns) {
     const int64_t i = column + kQuad * lane;
@@ -129,10 +129,10 @@ __device__ void gather_values(const float* weights, const T* values, int first, 
       sum = map([=](float value, float before) { return fmaf(weight, value, before); },
                 load_quad(values + s * D + i, D - i), sum);
     }
-    store_quad(&warp_sums[warp][kQuad * lane], sum, kQuad);
+    warp_sums[warp][lane] = make_float4(sum.v[0], sum.v[1], sum.v[2], sum.v[3]);
     __syncthreads();  // all warps have stored
     float all = 0;
-    for (int w = 0; w < kWarps; w++) all += warp_sums[w][threadIdx.x];
+    for (int w = 0; w < kWarps; w++) all += reinterpret_cast<const float*>(warp_sums[w])[threadIdx.x];
     if (column + threadIdx.x < D) sums[column + threadIdx.x] = all;
     __syncthreads();  // before warp_sums is written again
   }

@@ -2,7 +2,7 @@
 // that has a GPU and its driver, and neither network nor Node: node itself, the addon, the C++ kernel tests, the test
 // suite and the benches. There:
 //   tar xf foretoken-gpu.tar.xz && foretoken-gpu/run.sh
-// which leaves foretoken-gpu/results/*.json (and .txt): doctor, kernels, suite, benches.
+// which runs bundle-run.mjs and leaves foretoken-gpu/results/*.json: a summary, doctor, kernels, suite, benches.
 import { execFileSync } from "node:child_process";
 import {
   chmodSync,
@@ -16,6 +16,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, join, resolve } from "node:path";
+import { tsImport } from "tsx/esm/api";
 
 const most = 60 << 20; // bytes of the archive
 const root = resolve(import.meta.dirname, "../..");
@@ -63,33 +64,20 @@ for (const path of packages) {
   const relative = path.slice(root.length + 1);
   if (!unused.test(relative)) take(relative, { filter: (file) => !unused.test(file) });
 }
+// What a bench reads as text, rather than runs.
+const { trained, unseen } = await tsImport("../../bench/trained.ts", import.meta.url);
+for (const name of [...trained, ...unseen]) take(`node_modules/${name}`, { filter: (file) => !unused.test(file) });
 const files = ["package.json", "tsconfig.json", "vitest.config.ts", "lib", "bench", "test", "dist", addon, kernelTests];
 for (const path of files) take(path, { filter: (file) => !file.includes("/test/ptx") });
 cpSync(realpathSync(process.execPath), join(folder, "node"));
 const commit = execFileSync("git", ["describe", "--always", "--dirty"], { cwd: root, encoding: "utf8" }).trim();
 writeFileSync(join(folder, "commit"), `${commit}\n`);
+cpSync(join(import.meta.dirname, "bundle-run.mjs"), join(folder, "run.mjs"));
 writeFileSync(
   join(folder, "run.sh"),
-  `#!/usr/bin/env bash
-# Proves the CUDA backend of foretoken ${commit} on this machine's GPU. Results: results/*.json and *.txt.
-set -uo pipefail
-cd "$(dirname "$0")"
-mkdir -p results
-export PATH="$PWD:$PATH" DEVICE=cuda FORETOKEN_DEVICE=cuda FORETOKEN_ADDON="\${FORETOKEN_ADDON:-$PWD/${addon}}"
-status=0
-part() { echo "==== $1"; shift; "$@" || status=1; }
-doctor() { node dist/cli/main.js doctor --json > results/doctor.json; node dist/cli/main.js doctor; }
-kernels() { ${kernelTests} 2>&1 | tee results/kernels.txt | tail -4; }
-suite() {
-  node node_modules/vitest/vitest.mjs run --project gpu --reporter=default --reporter=json \\
-    --outputFile.json=results/suite.json
-}
-benches() { node --import tsx bench/main.ts peak loss step generate overhead --save && cp bench/results/*.json results/; }
-part "what is here, and every kernel once" doctor
-part "kernel tests" kernels
-part "test suite" suite
-part "benches" benches
-exit $status
+  `#!/bin/sh
+# Proves the CUDA backend of foretoken ${commit} on this machine's GPU: ./run.sh [--smoke] [part…], see run.mjs.
+cd "$(dirname "$0")" && exec ./node run.mjs "$@"
 `,
 );
 chmodSync(join(folder, "run.sh"), 0o755);

@@ -18,6 +18,12 @@ set(CMAKE_CUDA_COMPILER_LAUNCHER node ${check_resources} ${CMAKE_CXX_COMPILER_LA
 # NDEBUG in every configuration: an assert of CUTLASS becomes a call in the main loop, and ptxas serialises wgmma.
 set(cuda_flags -DNDEBUG -lineinfo --expt-relaxed-constexpr --compress-mode=size -Xptxas=-v -Xcudafe=--diag_suppress=177
     -Xcompiler=-fPIC,-fvisibility=hidden,-ffunction-sections,-Wall,-Wno-unused-function,-Wno-unknown-pragmas)
+# Line numbers stay in the PTX, where the software GPU finds them. Machine code with them would double the addon's
+# kernels: ptxas puts the PTX's text beside its tables.
+option(FORETOKEN_CUDA_LINES "line numbers in machine code too, for compute-sanitizer and Nsight Compute" OFF)
+if(NOT FORETOKEN_CUDA_LINES)
+  list(APPEND cuda_flags -Xptxas=--suppress-debug-info)
+endif()
 set(sm90_flags "-gencode=arch=compute_90a,code=[sm_90a,compute_90a]")
 # For every device: machine code for 8.x and 9.0, and PTX for what comes after.
 set(sm80_flags "-gencode=arch=compute_80,code=[sm_80,compute_80] -gencode=arch=compute_90a,code=[sm_90a]")

@@ -1,6 +1,6 @@
 // fill, cast, add, scale, multiply, accumulate, random_normal, gather_rows. Formulas in ../cpu/generic/elementwise.cpp.
+#include "mixed_quad.cuh"
 #include "normal.cuh"
-#include "quad.cuh"
 #include "row_copy.cuh"
 #include "table.h"
 
@@ -80,105 +80,99 @@ __global__ void __launch_bounds__(kThreads) cast_kernel(const X* x, Y* y /*(coun
   for_my_elements(count, [=](int64_t i) { store_rounded(y + i, arithmetic_of(x[i])); });
 }
 
-template <class X>
-void cast_from(const Call& call, const In& x, const Out& y) {
-  const int64_t count = element_count(y), blocks = strided_blocks(count);
-  if (y.dtype == DType::f64)
-    launch(call, blocks, kThreads, cast_kernel<X, double>, elements<X>(x), elements<double>(y), count);
-  dispatch({y.dtype}, [&]<class Y>(Element<Y>) {
-    launch(call, blocks, kThreads, cast_kernel<X, Y>, elements<X>(x), elements<Y>(y), count);
-  });
+template <class X, class Y>
+void cast_elements(const Call& call, const In& x, const Out& y) {
+  const int64_t count = element_count(y);
+  launch(call, strided_blocks(count), kThreads, cast_kernel<X, Y>, elements<X>(x), elements<Y>(y), count);
 }
 
 void cast(const Call& call, In x, Out y) {
-  if (x.dtype == y.dtype) {
+  auto is = [&](DType from, DType to) { return x.dtype == from && y.dtype == to; };
+  if (x.dtype == y.dtype)
     cudaMemcpyAsync(y.data, x.data, element_count(y) * bytes_per_element(y.dtype), cudaMemcpyDeviceToDevice,
                     stream_of(call));
-    return;
-  }
-  if (x.dtype == DType::f64) cast_from<double>(call, x, y);
-  dispatch({x.dtype}, [&]<class X>(Element<X>) { cast_from<X>(call, x, y); });
+  else if (is(DType::f32, DType::bf16))
+    cast_elements<float, __nv_bfloat16>(call, x, y);
+  else if (is(DType::bf16, DType::f32))
+    cast_elements<__nv_bfloat16, float>(call, x, y);
+  else if (is(DType::f32, DType::f64))
+    cast_elements<float, double>(call, x, y);
+  else if (is(DType::bf16, DType::f64))
+    cast_elements<__nv_bfloat16, double>(call, x, y);
+  else if (is(DType::f64, DType::f32))
+    cast_elements<double, float>(call, x, y);
+  else if (is(DType::f64, DType::bf16))
+    cast_elements<double, __nv_bfloat16>(call, x, y);
+  else
+    report_failure("x and y must have one dtype, or be f32, bf16 or f64 each");
 }
 
 // ---- add: y = a + b ------------------------------------------------------------------------------------------------
 
-template <class A, class B, class Y>
-__global__ void __launch_bounds__(kThreads) add_kernel(const A* a, const B* b, Y* y /*(count)*/, int64_t count) {
+__global__ void __launch_bounds__(kThreads)
+    add_kernel(MixedQuads a, MixedQuads b, MixedQuads y /*(count)*/, int64_t count) {
   const int64_t i = quad_index(), left = count - i;
   if (left <= 0) return;
   auto sum = [](float p, float q) { return p + q; };
-  store_quad(y + i, map(sum, load_quad(a + i, left), load_quad(b + i, left)), left);
+  y.store(i, map(sum, a.load(i, left), b.load(i, left)), left);
 }
 
 void add(const Call& call, In a, In b, Out y) {
   const int64_t count = element_count(y);
-  dispatch({a.dtype, b.dtype, y.dtype}, [&]<class A, class B, class Y>(Element<A>, Element<B>, Element<Y>) {
-    launch(call, quad_blocks(count), kThreads, add_kernel<A, B, Y>, elements<A>(a), elements<B>(b), elements<Y>(y),
-           count);
-  });
+  if (!all_mixed({a.dtype, b.dtype, y.dtype})) return;
+  launch(call, quad_blocks(count), kThreads, add_kernel, MixedQuads(a), MixedQuads(b), MixedQuads(y), count);
 }
 
 // ---- scale: y = alpha·x --------------------------------------------------------------------------------------------
 
-template <class X, class Y>
-__global__ void __launch_bounds__(kThreads) scale_kernel(const X* x, float alpha, Y* y /*(count)*/, int64_t count) {
+__global__ void __launch_bounds__(kThreads)
+    scale_kernel(MixedQuads x, float alpha, MixedQuads y /*(count)*/, int64_t count) {
   const int64_t i = quad_index(), left = count - i;
   if (left <= 0) return;
-  store_quad(y + i, map([=](float p) { return alpha * p; }, load_quad(x + i, left)), left);
+  y.store(i, map([=](float p) { return alpha * p; }, x.load(i, left)), left);
 }
 
 void scale(const Call& call, In x, double alpha, Out y) {
   const int64_t count = element_count(y);
-  dispatch({x.dtype, y.dtype}, [&]<class X, class Y>(Element<X>, Element<Y>) {
-    launch(call, quad_blocks(count), kThreads, scale_kernel<X, Y>, elements<X>(x), static_cast<float>(alpha),
-           elements<Y>(y), count);
-  });
+  if (!all_mixed({x.dtype, y.dtype})) return;
+  launch(call, quad_blocks(count), kThreads, scale_kernel, MixedQuads(x), static_cast<float>(alpha), MixedQuads(y),
+         count);
 }
 
 // ---- multiply: y = a·b, b of a's shape or one element --------------------------------------------------------------
 
-template <class A, class B, class Y>
 __global__ void __launch_bounds__(kThreads)
-    multiply_kernel(const A* a, const B* b, bool one /*element in b*/, Y* y /*(count)*/, int64_t count) {
+    multiply_kernel(MixedQuads a, MixedQuads b, bool one /*element in b*/, MixedQuads y /*(count)*/, int64_t count) {
   const int64_t i = quad_index(), left = count - i;
   if (left <= 0) return;
-  Quad factor;
-  if (one) {
-    const float value = value_of(*b);
-    factor = {{value, value, value, value}};
-  } else {
-    factor = load_quad(b + i, left);
-  }
+  Quad factor = one ? b.load(0, 1) : b.load(i, left);
+  if (one) factor = {{factor.v[0], factor.v[0], factor.v[0], factor.v[0]}};
   auto product = [](float p, float q) { return p * q; };
-  store_quad(y + i, map(product, load_quad(a + i, left), factor), left);
+  y.store(i, map(product, a.load(i, left), factor), left);
 }
 
 void multiply(const Call& call, In a, In b, Out y) {
   const int64_t count = element_count(y);
   const bool one = element_count(b) == 1;
-  dispatch({a.dtype, b.dtype, y.dtype}, [&]<class A, class B, class Y>(Element<A>, Element<B>, Element<Y>) {
-    launch(call, quad_blocks(count), kThreads, multiply_kernel<A, B, Y>, elements<A>(a), elements<B>(b), one,
-           elements<Y>(y), count);
-  });
+  if (!all_mixed({a.dtype, b.dtype, y.dtype})) return;
+  launch(call, quad_blocks(count), kThreads, multiply_kernel, MixedQuads(a), MixedQuads(b), one, MixedQuads(y), count);
 }
 
 // ---- accumulate: y += alpha·x --------------------------------------------------------------------------------------
 
-template <class X, class Y>
 __global__ void __launch_bounds__(kThreads)
-    accumulate_kernel(const X* x, float alpha, Y* y /*(count)*/, int64_t count) {
+    accumulate_kernel(MixedQuads x, float alpha, MixedQuads y /*(count)*/, int64_t count) {
   const int64_t i = quad_index(), left = count - i;
   if (left <= 0) return;
   auto sum = [=](float p, float q) { return fmaf(alpha, p, q); };
-  store_quad(y + i, map(sum, load_quad(x + i, left), load_quad(y + i, left)), left);
+  y.store(i, map(sum, x.load(i, left), y.load(i, left)), left);
 }
 
 void accumulate(const Call& call, In x, double alpha, InOut y) {
   const int64_t count = element_count(y);
-  dispatch({x.dtype, y.dtype}, [&]<class X, class Y>(Element<X>, Element<Y>) {
-    launch(call, quad_blocks(count), kThreads, accumulate_kernel<X, Y>, elements<X>(x), static_cast<float>(alpha),
-           elements<Y>(y), count);
-  });
+  if (!all_mixed({x.dtype, y.dtype})) return;
+  launch(call, quad_blocks(count), kThreads, accumulate_kernel, MixedQuads(x), static_cast<float>(alpha), MixedQuads(y),
+         count);
 }
 
 // ---- random_normal: y[i] = mean + std·normal(Philox(seed, stream, i)) ----------------------------------------------

@@ -68,7 +68,9 @@ struct FinishVisitor {
         const T* at = from + row * epilogue->c.stride + column;
         cutlass::Array<T, kColumns> four;
         if (row < rows && whole(column)) {
-          four = *reinterpret_cast<const cutlass::AlignedArray<T, kColumns>*>(at);
+          using Word = std::conditional_t<sizeof(T) == 4, uint4, uint2>;
+          Word word = __ldca(reinterpret_cast<const Word*>(at));
+          four = reinterpret_cast<const cutlass::Array<T, kColumns>&>(word);
         } else {
           for (int j = 0; j < kColumns; j++) four[j] = row < rows && column + j < columns ? at[j] : T(0);
         }

@@ -42,12 +42,12 @@ __device__ __forceinline__ Quad load_quad(const T* p, int64_t left) {
 // ---- stores --------------------------------------------------------------------------------------------------------
 
 __device__ __forceinline__ void store_vector(float* p, const Quad& x) {
-  *reinterpret_cast<float4*>(p) = make_float4(x.v[0], x.v[1], x.v[2], x.v[3]);
+  __stwb(reinterpret_cast<float4*>(p), make_float4(x.v[0], x.v[1], x.v[2], x.v[3]));
 }
 __device__ __forceinline__ void store_vector(__nv_bfloat16* p, const Quad& x) {
   const __nv_bfloat162 low = __floats2bfloat162_rn(x.v[0], x.v[1]), high = __floats2bfloat162_rn(x.v[2], x.v[3]);
-  *reinterpret_cast<uint2*>(p) =
-      make_uint2(*reinterpret_cast<const uint32_t*>(&low), *reinterpret_cast<const uint32_t*>(&high));
+  __stwb(reinterpret_cast<uint2*>(p),
+         make_uint2(*reinterpret_cast<const uint32_t*>(&low), *reinterpret_cast<const uint32_t*>(&high)));
 }
 
 // The first `left` of p[0 … 3] = x.

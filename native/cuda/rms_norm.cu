@@ -1,5 +1,5 @@
 // RMS norm (arXiv 1910.07467) and its gradient. Formulas in ../cpu/generic/rms_norm.cpp.
-#include "quad.cuh"
+#include "mixed_quad.cuh"
 #include "table.h"
 
 namespace foretoken::cuda {
@@ -27,50 +27,53 @@ __device__ float inverse_rms(const X* x, int64_t d, float eps, float* shared) {
 
 // ---- rms_norm ------------------------------------------------------------------------------------------------------
 
-template <class X, class W, class Y>
+template <class T>
 __global__ void __launch_bounds__(kThreads)
-    rms_norm_kernel(const X* x /*(R,d)*/, const W* weight /*(d)*/, Y* y /*(R,d)*/, int64_t d, float eps) {
+    rms_norm_kernel(const T* x /*(R,d)*/, MixedQuads weight /*(d)*/, T* y /*(R,d)*/, int64_t d, float eps) {
   __shared__ float shared[kThreads / kWarp];
   x += blockIdx.x * d;
   y += blockIdx.x * d;
   const float inverse = inverse_rms(x, d, eps, shared);
   for_my_quads(d, [=](int64_t i) {
     auto norm = [=](float value, float w) { return value * inverse * w; };
-    store_quad(y + i, map(norm, load_quad(x + i, d - i), load_quad(weight + i, d - i)), d - i);
+    store_quad(y + i, map(norm, load_quad(x + i, d - i), weight.load(i, d - i)), d - i);
   });
 }
 
 void rms_norm(const Call& call, In x, In weight, Out y, double eps) {
-  dispatch({x.dtype, weight.dtype, y.dtype}, [&]<class X, class W, class Y>(Element<X>, Element<W>, Element<Y>) {
-    launch(call, row_count(x), kThreads, rms_norm_kernel<X, W, Y>, elements<X>(x), elements<W>(weight), elements<Y>(y),
+  if (!all_mixed({x.dtype, weight.dtype})) return;
+  if (x.dtype != y.dtype) return report_failure("x and y of different dtypes");
+  dispatch({x.dtype}, [&]<class T>(Element<T>) {
+    launch(call, row_count(x), kThreads, rms_norm_kernel<T>, elements<T>(x), MixedQuads(weight), elements<T>(y),
            last_dimension(x), static_cast<float>(eps));
   });
 }
 
 // ---- gradient of x: with x̂ = x/rms, dx = (w·dy − x̂·mean(w·dy·x̂))/rms ------------------------------------------------
 
-template <class DY, class X, class W, class DX>
+template <class DY, class X>
 __global__ void __launch_bounds__(kThreads)
-    rms_norm_input_gradient_kernel(const DY* dy /*(R,d)*/, const X* x /*(R,d)*/, const W* weight /*(d)*/,
-                                   DX* dx /*(R,d)*/, float* inverses /*(R)*/, int64_t d, float eps, bool accumulate) {
+    rms_norm_input_gradient_kernel(const DY* dy /*(R,d)*/, const X* x /*(R,d)*/, MixedQuads weight /*(d)*/,
+                                   MixedQuads dx /*(R,d)*/, float* inverses /*(R)*/, int64_t d, float eps,
+                                   bool accumulate) {
   __shared__ float shared[kThreads / kWarp];
   dy += blockIdx.x * d;
   x += blockIdx.x * d;
-  dx += blockIdx.x * d;
   const float inverse = inverse_rms(x, d, eps, shared);
   if (threadIdx.x == 0) inverses[blockIdx.x] = inverse;
   auto product = [](float a, float b) { return a * b; };
   float sum = 0;
   for_my_quads(d, [&](int64_t i) {
-    const Quad change = map(product, load_quad(weight + i, d - i), load_quad(dy + i, d - i));
+    const Quad change = map(product, weight.load(i, d - i), load_quad(dy + i, d - i));
     sum = dot(change, load_quad(x + i, d - i), sum);
   });
   const float mean = block_sum<kThreads>(sum, shared) * inverse / static_cast<float>(d);
+  const int64_t start = blockIdx.x * d;
   for_my_quads(d, [=](int64_t i) {
     auto gradient = [=](float w, float g, float value) { return (w * g - value * inverse * mean) * inverse; };
-    Quad change = map(gradient, load_quad(weight + i, d - i), load_quad(dy + i, d - i), load_quad(x + i, d - i));
-    if (accumulate) change = map([](float a, float b) { return a + b; }, load_quad(dx + i, d - i), change);
-    store_quad(dx + i, change, d - i);
+    Quad change = map(gradient, weight.load(i, d - i), load_quad(dy + i, d - i), load_quad(x + i, d - i));
+    if (accumulate) change = map([](float a, float b) { return a + b; }, dx.load(start + i, d - i), change);
+    dx.store(start + i, change, d - i);
   });
 }
 
@@ -111,22 +114,25 @@ __global__ void __launch_bounds__(kThreads)
 
 // ---- rms_norm_backward ---------------------------------------------------------------------------------------------
 
+// dy, as what is summed into it, may be f32 where x is bf16.
 void rms_norm_backward(const Call& call, In dy, In x, In weight, InOut dx, InOut dweight, double eps,
                        bool accumulate_dx, bool accumulate_dweight) {
   const int64_t R = row_count(x), d = last_dimension(x), column_blocks = ceil_div(d, kThreads), slabs = slabs_of(R);
   float* inverses = static_cast<float*>(call.workspace);
   float* partial = inverses + R;
-  dispatch({dy.dtype, x.dtype, weight.dtype, dx.dtype},
-           [&]<class DY, class X, class W, class DX>(Element<DY>, Element<X>, Element<W>, Element<DX>) {
-             launch(call, R, kThreads, rms_norm_input_gradient_kernel<DY, X, W, DX>, elements<DY>(dy), elements<X>(x),
-                    elements<W>(weight), elements<DX>(dx), inverses, d, static_cast<float>(eps), accumulate_dx);
-           });
+  if (!all_mixed({dy.dtype, x.dtype, weight.dtype, dx.dtype})) return;
   dispatch({dy.dtype, x.dtype}, [&]<class DY, class X>(Element<DY>, Element<X>) {
-    launch(call, column_blocks, slabs, kThreads, rms_norm_slab_kernel<DY, X>, elements<DY>(dy), elements<X>(x),
-           inverses, partial, R, d, rows_of_slab(R));
+    if constexpr (sizeof(DY) < sizeof(X)) {
+      report_failure("dy in bf16 with x in f32");
+    } else {
+      launch(call, R, kThreads, rms_norm_input_gradient_kernel<DY, X>, elements<DY>(dy), elements<X>(x),
+             MixedQuads(weight), MixedQuads(dx), inverses, d, static_cast<float>(eps), accumulate_dx);
+      launch(call, column_blocks, slabs, kThreads, rms_norm_slab_kernel<DY, X>, elements<DY>(dy), elements<X>(x),
+             inverses, partial, R, d, rows_of_slab(R));
+      launch(call, column_blocks, kThreads, rms_norm_add_slabs_kernel, partial, slabs, elements<float>(dweight), d,
+             accumulate_dweight);
+    }
   });
-  launch(call, column_blocks, kThreads, rms_norm_add_slabs_kernel, partial, slabs, elements<float>(dweight), d,
-         accumulate_dweight);
 }
 
 size_t rms_norm_backward_workspace(const Machine&, In, In x, In, InOut, InOut, double, bool, bool) {

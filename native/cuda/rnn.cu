@@ -77,7 +77,7 @@ constexpr int kTile = 32, kTileRows = 8;  // a block: kTile × kTileRows threads
 
 template <class T>
 __global__ void __launch_bounds__(kTile* kTileRows) transpose_kernel(const T* x, T* y /*both (d,d)*/, int64_t d) {
-  __shared__ T tile[kTile][kTile + 1];
+  __shared__ T tile[kTile][kTile + 4 / sizeof(T)];  // a row is an odd number of banks
   const int column = threadIdx.x % kTile, row = threadIdx.x / kTile;
   const int64_t top = int64_t{blockIdx.y} * kTile, left = int64_t{blockIdx.x} * kTile;
   for (int k = row; k < kTile; k += kTileRows)

@@ -1,4 +1,5 @@
 // SwiGLU (arXiv 2002.05202) and its gradient. Formulas in ../cpu/generic/swiglu.cpp.
+#include "failure.h"
 #include "quad.cuh"
 #include "table.h"
 
@@ -11,9 +12,9 @@ __device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-
 
 // ---- swiglu: y = silu(gate)·up -------------------------------------------------------------------------------------
 
-template <class G, class U, class Y>
+template <class T>
 __global__ void __launch_bounds__(kThreads)
-    swiglu_kernel(const G* gate, const U* up, Y* y /*all (count)*/, int64_t count) {
+    swiglu_kernel(const T* gate, const T* up, T* y /*all (count)*/, int64_t count) {
   const int64_t i = quad_index(), left = count - i;
   if (left <= 0) return;
   auto gated = [](float x, float v) { return x * sigmoid(x) * v; };
@@ -22,9 +23,10 @@ __global__ void __launch_bounds__(kThreads)
 
 void swiglu(const Call& call, In gate, In up, Out y) {
   const int64_t count = element_count(y);
-  dispatch({gate.dtype, up.dtype, y.dtype}, [&]<class G, class U, class Y>(Element<G>, Element<U>, Element<Y>) {
-    launch(call, quad_blocks(count), kThreads, swiglu_kernel<G, U, Y>, elements<G>(gate), elements<U>(up),
-           elements<Y>(y), count);
+  if (up.dtype != gate.dtype || y.dtype != gate.dtype) return report_failure("gate, up and y of different dtypes");
+  dispatch({gate.dtype}, [&]<class T>(Element<T>) {
+    launch(call, quad_blocks(count), kThreads, swiglu_kernel<T>, elements<T>(gate), elements<T>(up), elements<T>(y),
+           count);
   });
 }
 
@@ -44,12 +46,18 @@ __global__ void __launch_bounds__(kThreads)
   store_quad(dup + i, map(of_up, gradient, x, s), left);
 }
 
-// gate and up share a dtype, dgate and dup another.
+// gate and up share a dtype, dgate and dup another. Only where gate is bf16 do dy and dgate have a choice.
 void swiglu_backward(const Call& call, In dy, In gate, In up, Out dgate, Out dup) {
   const int64_t count = element_count(gate);
+  if (up.dtype != gate.dtype || dup.dtype != dgate.dtype)
+    return report_failure("gate and up, or dgate and dup, of different dtypes");
   dispatch({dy.dtype, gate.dtype, dgate.dtype}, [&]<class DY, class T, class D>(Element<DY>, Element<T>, Element<D>) {
-    launch(call, quad_blocks(count), kThreads, swiglu_backward_kernel<DY, T, D>, elements<DY>(dy), elements<T>(gate),
-           elements<T>(up), elements<D>(dgate), elements<D>(dup), count);
+    if constexpr (sizeof(DY) < sizeof(T) || sizeof(D) < sizeof(T)) {
+      report_failure("dy or dgate in bf16 with gate in f32");
+    } else {
+      launch(call, quad_blocks(count), kThreads, swiglu_backward_kernel<DY, T, D>, elements<DY>(dy), elements<T>(gate),
+             elements<T>(up), elements<D>(dgate), elements<D>(dup), count);
+    }
   });
 }
 

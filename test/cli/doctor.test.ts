@@ -1,6 +1,8 @@
 // doctor: what it finds is what the library uses, and its self-test can fail.
 import { expect, test } from "vitest";
 import { difference } from "../../lib/cli/self-test.js";
+import { native } from "../../lib/native.js";
+import { levels, onGpu } from "../helpers/levels.js";
 import { read } from "../structure/sources.js";
 import { events, foretoken, succeeds } from "./command.js";
 
@@ -12,16 +14,17 @@ interface Report {
   readonly selfTest: { level: string; dtype: string; tested: number; failures: string[] }[];
 }
 
+const device = onGpu ? "cuda" : "cpu";
+
 /** Every kernel of the contract, and one training. */
 const testsPerLevel = [...read("lib/native.generated.d.ts").matchAll(/^ {2}\w+\(/gm)].length + 1;
 
-test("every kernel is right at every level that this processor can run, in both dtypes", async () => {
-  const [report] = events((await succeeds(["doctor", "--json"])).stdout) as unknown as [Report];
+test("every kernel is right on the GPU and at every level that this processor can run, in both dtypes", async () => {
+  const [report] = events((await succeeds(["doctor", "--device", device, "--json"])).stdout) as unknown as [Report];
   expect(report.ok).toBe(true);
   expect(report.levels).toContain(report.chosen);
-  const wanted = report.levels
-    .filter((level) => level !== "generic")
-    .flatMap((level) => [`${level} f32`, `${level} bf16`]);
+  const compared = [...report.levels.filter((level) => level !== "generic"), ...(onGpu ? levels() : [])];
+  const wanted = compared.flatMap((level) => [`${level} f32`, `${level} bf16`]);
   expect(report.selfTest.map(({ level, dtype }) => `${level} ${dtype}`).sort()).toEqual(wanted.sort());
   for (const { tested, failures } of report.selfTest) {
     expect(tested).toBe(testsPerLevel);
@@ -30,22 +33,25 @@ test("every kernel is right at every level that this processor can run, in both 
 });
 
 test("says it in plain words, and what to do", async () => {
-  const { stdout } = await succeeds(["doctor", "--simd", "generic"]);
-  for (const word of [
-    "processor",
-    "threads",
-    "memory",
-    "node",
-    "this build has no CUDA backend",
-    "because you asked for it",
-  ]) {
+  const { stdout } = await succeeds(["doctor", "--device", "cpu", "--simd", "generic"]);
+  for (const word of ["processor", "threads", "memory", "node", "because you asked for it"]) {
     expect(stdout).toContain(word);
   }
   expect(stdout).toMatch(/- .*foretoken train/);
 });
 
+test("names the GPUs, or says why none can be used", async () => {
+  const { stdout } = await succeeds(["doctor", "--device", "cpu", "--simd", "generic"]);
+  const { built, gpus, remedy } = native().gpus();
+  if (!built) expect(stdout).toContain("this build has no CUDA backend");
+  else if (gpus.length === 0) expect(stdout).toMatch(/^gpu {8}(?!.*no CUDA backend).+$/m);
+  for (const { index, name, capability } of gpus)
+    expect(stdout).toContain(`gpu ${index}      ${name}, compute capability ${capability}`);
+  expect(stdout).toContain(remedy);
+});
+
 test("FORETOKEN_SIMD is obeyed and shown", async () => {
-  const { stdout } = await foretoken(["doctor", "--json"], {
+  const { stdout } = await foretoken(["doctor", "--device", "cpu", "--json"], {
     env: { FORETOKEN_SIMD: "generic", FORETOKEN_THREADS: "1" },
   });
   expect(events(stdout)[0]).toMatchObject({ chosen: "generic", threads: 1 });

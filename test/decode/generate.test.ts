@@ -7,7 +7,7 @@ import { StopFilter } from "../../lib/decode/stop.js";
 import { byteTokenizer } from "../../lib/io/tokenizer.js";
 import type { ModelOptions } from "../../lib/mtp/config.js";
 import { LanguageModel } from "../../lib/mtp/model.js";
-import { levels, openLevel } from "../helpers/levels.js";
+import { levels, openLevel, quickDtypes } from "../helpers/levels.js";
 import { normals } from "../helpers/gradcheck.js";
 
 const size = {
@@ -75,7 +75,7 @@ async function logitsBy(
 }
 
 describe.each(Object.entries(models))("%s: a position's logits are the same bits", (_name, config) => {
-  const runs = levels().flatMap((simd) => (["f32", "bf16"] as const).map((dtype) => [simd, dtype] as const));
+  const runs = levels().flatMap((simd) => quickDtypes.map((dtype) => [simd, dtype] as const));
   it.each(runs)("at every width and in every batch, %s %s", async (simd, dtype) => {
     const device = openLevel(simd);
     const before = device.memory().live;
@@ -115,7 +115,7 @@ describe.each(Object.entries(models))("%s: a position's logits are the same bits
 });
 
 describe("every width from 1 to 64", () => {
-  const runs = levels().flatMap((simd) => (["f32", "bf16"] as const).map((dtype) => [simd, dtype] as const));
+  const runs = levels().flatMap((simd) => quickDtypes.map((dtype) => [simd, dtype] as const));
   it.each(runs)("gives every position the bits that reading one by one gives, %s %s", async (simd, dtype) => {
     const device = openLevel(simd);
     const config: ModelOptions = { ...size, trunkLayers: 1, futureTokens: 1 };

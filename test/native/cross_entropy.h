@@ -9,7 +9,7 @@ namespace foretoken::test {
 
 // R = batch·tokens rows; targets are (batch, stored).
 struct LossCase {
-  std::string path;  // the path of the kernels that this case is for
+  std::string path = {};  // the path of the kernels that this case is for
   int64_t batch = 1, tokens = 8, stored = 8, width = 16, vocabulary = 32;
   double logit_std = 1;
   int64_t shift = 0;

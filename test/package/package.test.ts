@@ -14,6 +14,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { mostAddonBytes } from "../helpers/addon.js";
 import { root } from "../structure/sources.js";
 
 const majors = [24, 25, 26];
@@ -65,7 +66,7 @@ describe("the tarball", () => {
     const binary = `prebuilds/${process.platform}-${process.arch}/foretoken.glibc.node`;
     expect(paths).toEqual(expect.arrayContaining(["dist/index.js", "dist/index.d.ts", "dist/cli/main.js", binary]));
     expect(paths.filter((path) => /^(native|test|bench|lib|build)\/|binding\.gyp|CMakeLists/.test(path))).toEqual([]);
-    expect(packed.files.find(({ path }) => path === binary)?.size).toBeLessThanOrEqual(3_000_000);
+    expect(packed.files.find(({ path }) => path === binary)?.size).toBeLessThanOrEqual(mostAddonBytes());
   });
 
   test("runs nothing when it is installed", () => {

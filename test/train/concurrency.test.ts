@@ -6,6 +6,7 @@ import { tokenDataset } from "../../lib/io/dataset.js";
 import { generateTokens } from "../../lib/decode/generate.js";
 import { LanguageModel } from "../../lib/mtp/model.js";
 import { Trainer } from "../../lib/train/trainer.js";
+import { onSoftwareGpu, quickDtype } from "../helpers/levels.js";
 import { exampleTokens, tinyModel } from "./example.js";
 
 interface Step {
@@ -34,22 +35,24 @@ function train(steps: number, onStep: (step: Step, worker: Worker) => void = () 
 
 describe("two trainings in two workers", () => {
   it("do not touch each other, also when one is terminated in the middle", async () => {
-    const alone = await train(12);
-    expect(alone.map(({ step }) => step)).toEqual(Array.from({ length: 12 }, (_, i) => i + 1));
+    const [steps, cutAfter] = onSoftwareGpu ? [4, 2] : [12, 4];
+    const upTo = (last: number): number[] => Array.from({ length: last }, (_, i) => i + 1);
+    const alone = await train(steps);
+    expect(alone.map(({ step }) => step)).toEqual(upTo(steps));
     const [whole, cut] = await Promise.all([
-      train(12),
+      train(steps),
       train(1_000_000, ({ step }, worker) => {
-        if (step === 4) void worker.terminate();
+        if (step === cutAfter) void worker.terminate();
       }),
     ]);
     expect(whole).toEqual(alone);
-    expect(cut.slice(0, 4).map(({ step }) => step)).toEqual([1, 2, 3, 4]);
+    expect(cut.slice(0, cutAfter).map(({ step }) => step)).toEqual(upTo(cutAfter));
     expect(cut.length).toBeLessThan(1000);
   });
 });
 
 describe("training leaves the event loop free", () => {
-  const model = LanguageModel.create({ ...tinyModel, hiddenSize: 64 }, { dtype: "f32", seed: 1 });
+  const model = LanguageModel.create({ ...tinyModel, hiddenSize: 64 }, { dtype: quickDtype, seed: 1 });
   const data = tokenDataset(exampleTokens(), { vocabSize: 256 });
 
   it("timers and file reads make progress between any two steps", async () => {
@@ -63,8 +66,9 @@ describe("training leaves the event loop free", () => {
       }
     })();
     let last = { ...progress };
-    // Steps long enough (16,384 positions) that a loop held up by them would show.
-    for await (const { step } of new Trainer(model, { data, steps: 5, batchSize: 64, accumulate: 8 })) {
+    // Steps long enough (16,384 positions; 64 in software) that a loop held up by them would show.
+    const size = onSoftwareGpu ? { steps: 3, batchSize: 2 } : { steps: 5, batchSize: 64, accumulate: 8 };
+    for await (const { step } of new Trainer(model, { data, ...size })) {
       expect(progress.timers, `timers before step ${step}`).toBeGreaterThan(last.timers);
       expect(progress.files, `files before step ${step}`).toBeGreaterThan(last.files);
       last = { ...progress };
@@ -75,14 +79,15 @@ describe("training leaves the event loop free", () => {
   });
 
   it("and a model writes the same text while another is trained in the same process", async () => {
+    const [maxNewTokens, steps] = onSoftwareGpu ? [8, 3] : [25, 20];
     const write = async (): Promise<number[]> => {
       const tokens: number[] = [];
-      for await (const { token } of generateTokens(model, [5, 6], { maxNewTokens: 25 })) tokens.push(token);
+      for await (const { token } of generateTokens(model, [5, 6], { maxNewTokens })) tokens.push(token);
       return tokens;
     };
     const alone = await write();
     const other = LanguageModel.create(tinyModel, { dtype: "bf16", seed: 2 });
-    const training = new Trainer(other, { data, steps: 20, batchSize: 4 }).run();
+    const training = new Trainer(other, { data, steps, batchSize: 4 }).run();
     expect(await write()).toEqual(alone);
     await training;
     other.dispose();

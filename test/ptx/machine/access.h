@@ -15,18 +15,25 @@ void check_access(const Context& c, const Memory& memory, int lane, uint64_t add
 // One lane's bytes (at most 64), checked. Returns what is undefined, bit per byte.
 inline uint64_t read_bytes(const Context& c, const Memory& memory, int lane, uint64_t address, uint32_t bytes, void* to,
                            const char* what) {
-  if (!memory.contains(address) || address % bytes || !memory.clean(address, bytes)) [[unlikely]]
-    check_access(c, memory, lane, address, bytes, bytes, what);
+  uint64_t undefined_bits;
+  if (memory.contains(address) && (address & (bytes - 1)) == 0 && memory.look(address, bytes, undefined_bits))
+      [[likely]] {
+    std::memcpy(to, memory.cell(address), bytes);
+    return undefined_bits;
+  }
+  check_access(c, memory, lane, address, bytes, bytes, what);
   std::memcpy(to, memory.cell(address), bytes);
   return memory.undefined(address, bytes);
 }
 
 inline void write_bytes(const Context& c, Memory& memory, int lane, uint64_t address, uint32_t bytes, const void* from,
                         uint64_t undefined_bits, const char* what) {
-  if (!memory.contains(address) || address % bytes || !memory.clean(address, bytes)) [[unlikely]]
-    check_access(c, memory, lane, address, bytes, bytes, what);
+  uint64_t undefined_before;
+  const bool plain =
+      memory.contains(address) && (address & (bytes - 1)) == 0 && memory.look(address, bytes, undefined_before);
+  if (!plain) check_access(c, memory, lane, address, bytes, bytes, what);
   std::memcpy(memory.cell(address), from, bytes);
-  memory.set_undefined(address, bytes, undefined_bits);
+  if (!plain || undefined_before != undefined_bits) memory.set_undefined(address, bytes, undefined_bits);
 }
 
 // The shared memory that a lane's shared address (rank << 24 | offset) lies in.

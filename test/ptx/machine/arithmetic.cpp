@@ -75,8 +75,10 @@ void use_wide(Form& form, Type type) {
 
 template <class Op, class SaturatedOp>
 void select_sum(Form& form) {
-  Type lane_type;
-  if (is_packed(form, lane_type)) return use_packed<Op>(form, lane_type);
+  if constexpr (std::is_same_v<Op, Add>) {  // there is no packed sub
+    Type lane_type;
+    if (is_packed(form, lane_type)) return use_packed<Op>(form, lane_type);
+  }
   if (form.statement.has("cc")) return select_carry(form);
   const Type type = form.take_type();
   if (goes_elsewhere(form, type)) return;
@@ -111,30 +113,32 @@ void select_mad(Form& form) {
   }
 }
 
-template <class Op>
+template <class Op, int Arity>
 void use_24(Form& form, Type type) {
-  if (type != Type::u32 && type != Type::s32) form.unknown();
-  use_binary<Op>(form, type);
+  integer_type(form, type);
+  const auto use = [&]<class T>(T) {
+    if constexpr (Arity == 2)
+      use_lanewise<Op, T, T, T>(form);
+    else
+      use_lanewise<Op, T, T, T, T>(form);
+  };
+  if (type == Type::u32) return use(uint32_t{});
+  if (type != Type::s32) form.unknown();
+  use(int32_t{});
 }
 
 void select_mul24(Form& form) {
   const Type type = form.take_type();
-  if (form.take("lo")) return use_24<Multiply24Low>(form, type);
+  if (form.take("lo")) return use_24<Multiply24Low, 2>(form, type);
   form.need("hi");
-  use_24<Multiply24High>(form, type);
-}
-
-template <class Op>
-void use_mad24(Form& form, Type type) {
-  if (type != Type::u32 && type != Type::s32) form.unknown();
-  use_ternary<Op>(form, type);
+  use_24<Multiply24High, 2>(form, type);
 }
 
 void select_mad24(Form& form) {
   const Type type = form.take_type();
-  if (form.take("lo")) return use_mad24<MultiplyAdd24Low>(form, type);
+  if (form.take("lo")) return use_24<MultiplyAdd24Low, 3>(form, type);
   form.need("hi");
-  if (!form.take("sat")) return use_mad24<MultiplyAdd24High>(form, type);
+  if (!form.take("sat")) return use_24<MultiplyAdd24High, 3>(form, type);
   if (integer_type(form, type) != Type::s32) form.unknown();
   use_lanewise<MultiplyAdd24HighSaturated, int32_t, int32_t, int32_t, int32_t>(form);
 }
@@ -152,8 +156,12 @@ void select_sad(Form& form) { use_ternary<SumOfDifferences>(form, form.take_type
 void select_neg(Form& form) {
   const Type type = form.take_type();
   if (goes_elsewhere(form, type)) return;
-  if (!is_signed(type)) form.unknown();
-  use_unary<Negate>(form, type);
+  switch (integer_type(form, type)) {
+    case Type::s16: return use_lanewise<Negate, int16_t, int16_t>(form);
+    case Type::s32: return use_lanewise<Negate, int32_t, int32_t>(form);
+    case Type::s64: return use_lanewise<Negate, int64_t, int64_t>(form);
+    default: form.unknown();
+  }
 }
 
 void select_abs(Form& form) {

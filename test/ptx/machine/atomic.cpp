@@ -218,7 +218,9 @@ void use_operation(Form& form, Type type, Operation operation, Space space) {
     case Type::s32: return use_integer<int32_t>(form, operation);
     case Type::u64: return use_integer<uint64_t>(form, operation);
     case Type::s64: return use_integer<int64_t>(form, operation);
-    case Type::b16: return use_bits<uint16_t>(form, operation);
+    case Type::b16:
+      if (operation != Operation::compare) form.unknown();
+      return form.use(atomic<uint16_t, AtomicCompareAndSwap<uint16_t>>);
     case Type::b32: return use_bits<uint32_t>(form, operation);
     case Type::b64: return use_bits<uint64_t>(form, operation);
     case Type::f16: return use_half<F16>(form, operation);

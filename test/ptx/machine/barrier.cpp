@@ -33,7 +33,7 @@ void complete(Launch& launch, Block& block, NamedBarrier& barrier) {
 }
 
 // The lanes that execute arrive. Lanes whose guard is false go on by themselves.
-NamedBarrier& arrive(Context& c, const Instruction& i) {
+NamedBarrier& arrive_at(Context& c, const Instruction& i) {
   const uint32_t number = uniform_value(c, i[static_cast<int>(i.parameter[0])], "a barrier's number");
   const int lane = first_lane(c.lanes);
   if (number >= kBarriers) c.fault(FaultKind::usage, lane, "there is no barrier " + std::to_string(number));
@@ -95,7 +95,7 @@ bool synchronise(Context& c, const Instruction& i) {
     return true;
   }
   part_from_guarded(c);
-  NamedBarrier& barrier = arrive(c, i);
+  NamedBarrier& barrier = arrive_at(c, i);
   if (is_complete(*c.block, barrier)) {
     complete(*c.launch, *c.block, barrier);
     leave(c, barrier, barrier.phase - 1);
@@ -110,7 +110,7 @@ Outcome bar_sync(Context& c, const Instruction& i) { return synchronise(c, i) ? 
 
 Outcome bar_arrive(Context& c, const Instruction& i) {
   part_from_guarded(c);
-  NamedBarrier& barrier = arrive(c, i);
+  NamedBarrier& barrier = arrive_at(c, i);
   if (is_complete(*c.block, barrier)) complete(*c.launch, *c.block, barrier);
   return Outcome::next;
 }

@@ -26,8 +26,12 @@ void lop3_values(Context& c, const Instruction& i, int first, uint32_t* result) 
 
 Outcome lop3(Context& c, const Instruction& i) {
   if (c.states[0][i[0].index] | c.states[i[1].file][i[1].index] | c.states[i[2].file][i[2].index] |
-      c.states[i[3].file][i[3].index]) [[unlikely]]
-    propagate_logic(c, i);
+      c.states[i[3].file][i[3].index]) [[unlikely]] {
+    if (c.defined(i[1], i[2], i[3]))
+      c.set_undefined(i[0], 0);
+    else
+      propagate_logic(c, i);
+  }
   alignas(64) uint32_t result[kLanes];
   lop3_values(c, i, 1, result);
   c.blend(c.target<uint32_t>(i[0]), result);
@@ -80,6 +84,17 @@ void select_lop3(Form& form) {
 
 // --- logic
 
+// Calls use(T{}) with the C++ type of a .b type.
+template <class F>
+void with_bits(Form& form, Type type, F&& use) {
+  switch (type) {
+    case Type::b16: return use(uint16_t{});
+    case Type::b32: return use(uint32_t{});
+    case Type::b64: return use(uint64_t{});
+    default: form.unknown();
+  }
+}
+
 template <class Op>
 Outcome predicate_logic(Context& c, const Instruction& i) {
   const Mask a = c.predicate(i[1]), ua = c.predicate_undefined(i[1]);
@@ -109,8 +124,7 @@ void select_logic(Form& form) {
     form.expect_operands(kUnary ? 2 : 3, kUnary ? 2 : 3);
     return form.use(predicate_logic<Op>);
   }
-  if (type != Type::b16 && type != Type::b32 && type != Type::b64) form.unknown();
-  with_integer(form, type, [&]<class T>(T) {
+  with_bits(form, type, [&]<class T>(T) {
     if constexpr (kUnary)
       use_lanewise<Op, T, T>(form, propagate_logic);
     else
@@ -122,27 +136,30 @@ void select_cnot(Form& form) {
   integer_class(form);
   const Type type = form.take_type();
   form.constants(type);
-  if (type != Type::b16 && type != Type::b32 && type != Type::b64) form.unknown();
-  with_integer(form, type, [&]<class T>(T) { use_lanewise<IsZero, T, T>(form); });
+  with_bits(form, type, [&]<class T>(T) { use_lanewise<IsZero, T, T>(form); });
 }
 
 // --- shifts and fields: the shadow moves with the value
 
-template <class Op>
-void use_shift(Form& form, Type type) {
+template <class Op, class T>
+void use_shift(Form& form) {
+  use_lanewise<Op, T, T, uint32_t>(form, propagate_moved<Op, 0b10, T, T, uint32_t>);
+}
+
+Type shift_constants(Form& form) {
   integer_class(form);
+  const Type type = form.take_type();
   form.constant(1, type);
   form.constant(2, Type::u32);
-  with_integer(form, type,
-               [&]<class T>(T) { use_lanewise<Op, T, T, uint32_t>(form, propagate_moved<Op, 0b10, T, T, uint32_t>); });
+  return type;
 }
 
 void select_shl(Form& form) {
-  const Type type = form.take_type();
-  if (type != Type::b16 && type != Type::b32 && type != Type::b64) form.unknown();
-  use_shift<ShiftLeft>(form, type);
+  with_bits(form, shift_constants(form), [&]<class T>(T) { use_shift<ShiftLeft, T>(form); });
 }
-void select_shr(Form& form) { use_shift<ShiftRight>(form, form.take_type()); }
+void select_shr(Form& form) {
+  with_integer(form, shift_constants(form), [&]<class T>(T) { use_shift<ShiftRight, T>(form); });
+}
 
 void select_shf(Form& form) {
   integer_class(form);

@@ -206,7 +206,7 @@ Outcome call_assertfail(Context& c, const Instruction& i) {
   text << "assertion failed: " << read_text(c, lane, argument<uint64_t>(c, lane, plan.arguments[0])) << " ("
        << read_text(c, lane, argument<uint64_t>(c, lane, plan.arguments[1])) << ":"
        << argument<uint32_t>(c, lane, plan.arguments[2]) << ")";
-  c.fault(FaultKind::trap, lane, text.str());
+  c.fault(FaultKind::assertion, lane, text.str());
 }
 
 }  // namespace

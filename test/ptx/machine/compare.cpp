@@ -290,9 +290,10 @@ void select_set(Form& form) {
 template <class T>
 Outcome selp(Context& c, const Instruction& i) {
   const Mask choice = c.predicate(i[3]);
-  if (const Mask unknown = c.predicate_undefined(i[3]) & c.lanes;
-      (unknown | c.states[kRegisterFile][i[0].index] | c.states[i[1].file][i[1].index] |
-       c.states[i[2].file][i[2].index]) != 0) [[unlikely]] {
+  const Mask unknown = c.predicate_undefined(i[3]) & c.lanes;
+  if (!unknown && c.defined(i[1], i[2])) [[likely]] {
+    c.set_defined(i[0]);
+  } else {
     const T *a = c.shadow<T>(i[1]), *b = c.shadow<T>(i[2]);
     T result[kLanes];
     for (int lane = 0; lane < kLanes; ++lane)

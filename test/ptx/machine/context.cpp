@@ -24,8 +24,20 @@ Mask lanes_with_bits(const uint8_t* shadow, uint32_t bits) {
   return lanes_with_bits(reinterpret_cast<const unsigned __int128*>(shadow));
 }
 
-void fill_lanes(uint8_t* shadow, uint32_t bits, Mask lanes, int byte) {
-  for (int lane : each(lanes)) std::memset(shadow + static_cast<uint32_t>(lane) * bits / 8, byte, bits / 8);
+// The lanes' shadows become all ones in `which`, zero elsewhere.
+template <class T>
+void fill_lanes(uint8_t* shadow, Mask lanes, Mask which) {
+  T* row = reinterpret_cast<T*>(shadow);
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const T filled = which >> lane & 1 ? static_cast<T>(~T{0}) : T{0};
+    row[lane] = lanes >> lane & 1 ? filled : row[lane];
+  }
+}
+
+void fill_lanes(uint8_t* shadow, uint32_t bits, Mask lanes, Mask which) {
+  if (bits == 32) return fill_lanes<uint32_t>(shadow, lanes, which);
+  if (bits == 64) return fill_lanes<uint64_t>(shadow, lanes, which);
+  fill_lanes<unsigned __int128>(shadow, lanes, which);
 }
 
 }  // namespace
@@ -33,7 +45,7 @@ void fill_lanes(uint8_t* shadow, uint32_t bits, Mask lanes, int byte) {
 Mask Context::undefined_exact(const Operand& o) const {
   if (state(o) == RowState::undefined) return kAllLanes;
   if (state(o) == RowState::lent) fault_lent();
-  return lanes_with_bits(shadows[o.file] + o.index * kRowBytes, o.bits);
+  return undefined_lanes[o.index];
 }
 
 void Context::fault_lent() const {
@@ -48,6 +60,7 @@ void Context::spell_out(const Operand& o) const {
 
 void Context::settle(const Operand& o) {
   const Mask bad = lanes_with_bits(shadows[kRegisterFile] + o.index * kRowBytes, o.bits);
+  undefined_lanes[o.index] = bad;
   states[kRegisterFile][o.index] = static_cast<uint8_t>(bad & warp->live ? RowState::mixed : RowState::defined);
 }
 
@@ -60,11 +73,16 @@ void Context::set_undefined(const Operand& o, Mask which) {
     return;
   }
   if (row_state == 0 && which == 0) return;
-  if (state(o) != RowState::mixed) spell_out(o);
-  uint8_t* row = shadows[kRegisterFile] + o.index * kRowBytes;
-  fill_lanes(row, o.bits, lanes & ~which, 0);
-  fill_lanes(row, o.bits, which, 0xff);
-  settle(o);
+  const bool mixed = state(o) == RowState::mixed;
+  Mask& bad = undefined_lanes[o.index];
+  if (mixed && which == 0 && (bad & lanes) == 0) return;
+  if (!mixed) {
+    spell_out(o);
+    bad = state(o) == RowState::undefined ? kAllLanes : 0;
+  }
+  fill_lanes(shadows[kRegisterFile] + o.index * kRowBytes, o.bits, lanes, which);
+  bad = (bad & ~lanes) | which;
+  row_state = static_cast<uint8_t>(bad & warp->live ? RowState::mixed : RowState::defined);
 }
 
 void Context::addresses(const Operand& o, uint64_t* result) {

@@ -12,7 +12,8 @@ enum class FaultKind : uint8_t {
   race,        // two accesses without an order between them
   usage,       // against a rule of PTX: membership masks, barrier counts, missing fences and waits
   deadlock,    // no progress anywhere
-  trap,        // trap, __assertfail, a device printf
+  trap,        // trap, a device printf
+  assertion,   // __assertfail
   unsupported  // an instruction or a combination of modifiers which is not in the table
 };
 

@@ -29,13 +29,35 @@ void use_f64(Form& form) {
 
 template <class Base, int Arity>
 void use_float(Form& form, Type type) {
-  if constexpr (Arity == 1) {
-    type == Type::f32 ? use_f32<Base, float>(form) : use_f64<Base, double>(form);
-  } else if constexpr (Arity == 2) {
+  if constexpr (Arity == 2) {
     type == Type::f32 ? use_f32<Base, float, float>(form) : use_f64<Base, double, double>(form);
   } else {
     type == Type::f32 ? use_f32<Base, float, float, float>(form) : use_f64<Base, double, double, double>(form);
   }
+}
+
+// Without .sat: div, rcp, sqrt.
+template <class Base, int Arity>
+void use_quotient(Form& form, Type type) {
+  const Rounding rounding = take_rounding(form);
+  const auto use = [&]<class T, bool Ftz>(T, std::bool_constant<Ftz>) {
+    if constexpr (Arity == 1)
+      use_rounded<Float<Base, Ftz, false>, T, T>(form, rounding);
+    else
+      use_rounded<Float<Base, Ftz, false>, T, T, T>(form, rounding);
+  };
+  form.instruction.category = type == Type::f32 ? Class::float32 : Class::float64;
+  if (type == Type::f64) return use(double{}, std::false_type{});
+  if (form.take("ftz")) return use(float{}, std::true_type{});
+  use(float{}, std::false_type{});
+}
+
+// Not rounded at all.
+template <class Base>
+void use_f32_exact(Form& form) {
+  form.instruction.category = Class::float32;
+  if (form.take("ftz")) return use_lanewise<Float<Base, true, false>, float, float, float>(form);
+  use_lanewise<Float<Base, false, false>, float, float, float>(form);
 }
 
 template <class Base>
@@ -48,12 +70,26 @@ void use_sign(Form& form, Type type) {
 
 template <bool Less>
 void use_extremum(Form& form, Type type) {
+  if (type == Type::f64) {
+    form.instruction.category = Class::float64;
+    return use_lanewise<Float<FloatExtremum<Less, false>, false, false>, double, double, double>(form);
+  }
   const bool nan = form.take("NaN"), xorsign = form.take("xorsign");
   if (xorsign) form.need("abs");
-  if (nan && xorsign) return use_float<XorSign<FloatExtremum<Less, true>>, 2>(form, type);
-  if (nan) return use_float<FloatExtremum<Less, true>, 2>(form, type);
-  if (xorsign) return use_float<XorSign<FloatExtremum<Less, false>>, 2>(form, type);
-  use_float<FloatExtremum<Less, false>, 2>(form, type);
+  if (nan && xorsign) return use_f32_exact<XorSign<FloatExtremum<Less, true>>>(form);
+  if (nan) return use_f32_exact<FloatExtremum<Less, true>>(form);
+  if (xorsign) return use_f32_exact<XorSign<FloatExtremum<Less, false>>>(form);
+  use_f32_exact<FloatExtremum<Less, false>>(form);
+}
+
+// What a product and the difference behind it become: never with a rounding or .sat, which may not be fused.
+template <class Base>
+void use_fused(Form& form, Type type) {
+  form.need("rn");
+  form.instruction.category = type == Type::f32 ? Class::float32 : Class::float64;
+  if (type == Type::f64) return use_lanewise<Float<Base, false, false>, double, double, double, double>(form);
+  if (form.take("ftz")) return use_lanewise<Float<Base, true, false>, float, float, float, float>(form);
+  use_lanewise<Float<Base, false, false>, float, float, float, float>(form);
 }
 
 }  // namespace
@@ -65,11 +101,11 @@ void select_float(Form& form, Type type) {
   if (m == "sub") return use_float<FloatSubtract, 2>(form, type);
   if (m == "mul") return use_float<FloatMultiply, 2>(form, type);
   if (m == "fma" || m == "mad") return use_float<FloatFma, 3>(form, type);
-  if (m == kFusedDifference) return use_float<FloatFusedDifference, 3>(form, type);
-  if (m == kFusedDifferenceFrom) return use_float<FloatFusedDifferenceFrom, 3>(form, type);
-  if (m == "div") return use_float<FloatDivide, 2>(form, type);
-  if (m == "rcp") return use_float<FloatReciprocal, 1>(form, type);
-  if (m == "sqrt") return use_float<FloatSquareRoot, 1>(form, type);
+  if (m == kFusedDifference) return use_fused<FloatFusedDifference>(form, type);
+  if (m == kFusedDifferenceFrom) return use_fused<FloatFusedDifferenceFrom>(form, type);
+  if (m == "div") return use_quotient<FloatDivide, 2>(form, type);
+  if (m == "rcp") return use_quotient<FloatReciprocal, 1>(form, type);
+  if (m == "sqrt") return use_quotient<FloatSquareRoot, 1>(form, type);
   if (m == "min") return use_extremum<true>(form, type);
   if (m == "max") return use_extremum<false>(form, type);
   if (m == "abs") return use_sign<FloatAbsolute>(form, type);

@@ -36,11 +36,12 @@ struct WarpLayout {
   explicit WarpLayout(const Code& code)
       : rows(uint64_t{code.rows} * kRowBytes),
         states(round_up(code.rows, 64)),
+        undefined_lanes(round_up(code.rows * sizeof(Mask), 64)),
         predicates(round_up(code.predicates * sizeof(Predicate), 64)),
         local(round_up(uint64_t{code.program.local_bytes} * kLanes, 64)),
         call_area(round_up(uint64_t{code.program.call_area_bytes} * kLanes, 64)) {}
-  uint64_t rows, states, predicates, local, call_area;
-  uint64_t bytes() const { return 2 * rows + states + predicates + 2 * local + 2 * call_area; }
+  uint64_t rows, states, undefined_lanes, predicates, local, call_area;
+  uint64_t bytes() const { return 2 * rows + states + undefined_lanes + predicates + 2 * local + 2 * call_area; }
 };
 
 struct Storage : Extension {
@@ -73,6 +74,8 @@ std::unique_ptr<Warp> make_warp(Launch& launch, Block& block, uint32_t index) {
   warp->rows = cut(layout.rows, kGarbage);
   warp->shadow = at;  // never read before it is spelled out
   at += layout.rows;
+  warp->row_undefined = reinterpret_cast<Mask*>(at);  // likewise
+  at += layout.undefined_lanes;
   warp->row_state = cut(layout.states, static_cast<int>(RowState::undefined));
   warp->predicates = reinterpret_cast<Predicate*>(cut(layout.predicates, 0xff));
   warp->predicates[0] = {kAllLanes, 0};

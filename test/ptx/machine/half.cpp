@@ -95,10 +95,16 @@ void use_format(Form& form, Type type) {
   use_half_op<HalfOp<F16, Base, Clamp>, Arity>(form, type);
 }
 
+// .sat is for f16 alone, .relu for fma alone.
 template <class Base, int Arity>
 void use_half(Form& form, Type type) {
-  if (form.take("sat")) return use_format<Base, Arity, ClampSaturated>(form, type);
-  if (form.take("relu")) return use_format<Base, Arity, ClampRelu>(form, type);
+  if (form.take("sat")) {
+    if (type == Type::bf16 || type == Type::bf16x2) form.unknown();
+    if (form.take("ftz")) return use_half_op<HalfOp<FlushedF16, Base, ClampSaturated>, Arity>(form, type);
+    return use_half_op<HalfOp<F16, Base, ClampSaturated>, Arity>(form, type);
+  }
+  if constexpr (Arity == 3)
+    if (form.take("relu")) return use_format<Base, Arity, ClampRelu>(form, type);
   use_format<Base, Arity, NoClamp>(form, type);
 }
 

@@ -58,8 +58,12 @@ void propagate_moved(Context& c, const Instruction& i) {
 template <class Op, class D, class... S>
 Outcome lanewise(Context& c, const Instruction& i) {
   [&]<size_t... K>(std::index_sequence<K...>) {
-    if ((c.states[kRegisterFile][i[0].index] | ... | c.states[i[K + 1].file][i[K + 1].index])) [[unlikely]]
-      i.propagate(c, i);
+    if ((c.states[kRegisterFile][i[0].index] | ... | c.states[i[K + 1].file][i[K + 1].index])) [[unlikely]] {
+      if (c.defined(i[K + 1]...))
+        c.set_undefined(i[0], 0);
+      else
+        i.propagate(c, i);
+    }
     const std::tuple sources{c.source<Lane<S>>(i[K + 1])...};
     alignas(64) Lane<D> result[kLanes];
     for (int lane = 0; lane < kLanes; ++lane)

@@ -1,6 +1,8 @@
 // ld, ldu, st: one to eight elements for each lane.
 #include "load_store.h"
 
+#include <algorithm>
+
 #include "lanewise.h"
 #include "memory_operand.h"
 
@@ -69,11 +71,19 @@ bool is_accessible_row(const Memory& memory, Mask lanes, const uint64_t* address
 
 // Whether every lane's access is aligned, inside, accessible and defined. Anything less is looked at lane by lane.
 bool all_clean(const Memory& memory, Mask lanes, const uint64_t* addresses, uint32_t bytes) {
-  bool clean = true;
-  for (int lane : each(lanes)) {
-    const uint64_t address = addresses[lane];
-    clean = clean && memory.contains(address) && address % bytes == 0 && memory.clean(address, bytes);
+  constexpr uint64_t kNear = 64 * Memory::kPageBytes;
+  const uint64_t someone = addresses[first_lane(lanes)];
+  uint64_t least = someone, most = someone, bits = 0;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const uint64_t address = lanes >> lane & 1 ? addresses[lane] : someone;
+    least = std::min(least, address);
+    most = std::max(most, address);
+    bits |= address;
   }
+  if ((bits & (bytes - 1)) != 0 || !memory.contains(least) || !memory.contains(most)) return false;
+  if (most - least < kNear) return memory.clean_pages(least, most);
+  bool clean = true;
+  for (int lane : each(lanes)) clean = clean && memory.clean(addresses[lane], bytes);
   return clean;
 }
 
@@ -254,7 +264,9 @@ void use_element(Form& form, int count, bool is_store) {
     case 1: return form.use(is_store ? store<E, 1> : load<E, 1>);
     case 2: return form.use(is_store ? store<E, 2> : load<E, 2>);
     case 4: return form.use(is_store ? store<E, 4> : load<E, 4>);
-    case 8: return form.use(is_store ? store<E, 8> : load<E, 8>);
+    case 8:
+      if constexpr (sizeof(E) == 4) return form.use(is_store ? store<E, 8> : load<E, 8>);
+      form.unknown();
     default: form.unknown();
   }
 }

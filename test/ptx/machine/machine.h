@@ -102,6 +102,7 @@ struct Warp {
   uint8_t* rows = nullptr;              // [code.rows][32] x 32 bit; 64-byte aligned
   uint8_t* shadow = nullptr;            // the same shape
   uint8_t* row_state = nullptr;         // [code.rows] RowState; of a wide register: at its first row
+  Mask* row_undefined = nullptr;        // [code.rows] of mixed rows: lanes with any undefined bit
   Predicate* predicates = nullptr;      // [code.predicates + 1]; [0] is true
   Predicate carry{0, kAllLanes};        // CC.CF of add.cc and its like
   uint8_t* local = nullptr;             // [32][code.local_bytes] local memory, lane by lane
@@ -254,6 +255,7 @@ struct Context {
   uint8_t* rows[2] = {nullptr, nullptr};
   uint8_t* shadows[2] = {nullptr, nullptr};
   uint8_t* states[2] = {nullptr, nullptr};
+  Mask* undefined_lanes = nullptr;  // of registers that are mixed
   Predicate* predicates = nullptr;
   Launch* launch = nullptr;
   Cluster* cluster = nullptr;
@@ -306,6 +308,11 @@ struct Context {
     if (states[kRegisterFile][o.index] != 0) set_undefined(o, 0);
   }
   void set_undefined(const Operand& o, Mask which);  // whole lanes; the other executing lanes become defined
+  // Whether nothing that these operands' executing lanes hold is undefined.
+  template <class... O>
+  bool defined(const O&... operands) const {
+    return ((undefined(operands) | ...) & lanes) == 0;
+  }
   template <class T>
   void set_shadow(const Operand& o, const T* undefined_bits) {  // bit by bit
     if (o.kind == OperandKind::sink) return;

@@ -23,6 +23,11 @@ uint64_t low_bits(uint32_t count) { return count >= 64 ? ~uint64_t{0} : (uint64_
 
 // `count` <= 64 bits of a bitmap from bit `first` on; the bitmap has eight bytes of padding.
 uint64_t get_bits(const uint8_t* bitmap, uint64_t first, uint32_t count) {
+  if (first % 64 + count <= 64) {
+    uint64_t word;
+    std::memcpy(&word, bitmap + first / 64 * 8, 8);
+    return word >> (first % 64) & low_bits(count);
+  }
   unsigned __int128 window = 0;
   std::memcpy(&window, bitmap + first / 8, 9);
   return static_cast<uint64_t>(window >> (first % 8)) & low_bits(count);

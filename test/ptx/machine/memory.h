@@ -65,6 +65,26 @@ class Memory {
     return pages_[(address - base_) / kPageBytes] == kClean &&
            pages_[(address + bytes - 1 - base_) / kPageBytes] == kClean;
   }
+  // The normal access, of at most 64 bytes that do not cross a multiple of 64: if no byte of their page is
+  // inaccessible, true, and which of them are undefined.
+  bool look(uint64_t address, uint32_t bytes, uint64_t& undefined_bits) const {
+    const uint64_t offset = address - base_;
+    const uint8_t state = pages_[offset / kPageBytes];
+    undefined_bits = 0;
+    if (state == kClean) return true;
+    if (state != kSomeUndefined) return false;
+    uint64_t word;
+    std::memcpy(&word, undefined_ + offset / 64 * 8, 8);
+    undefined_bits = word >> (offset % 64) & (bytes == 64 ? ~uint64_t{0} : (uint64_t{1} << bytes) - 1);
+    return true;
+  }
+  // True if every page of the range is accessible and defined as a whole.
+  bool clean_pages(uint64_t first, uint64_t last) const {
+    uint8_t difference = 0;
+    for (uint64_t page = (first - base_) / kPageBytes, end = (last - base_) / kPageBytes; page <= end; ++page)
+      difference |= pages_[page] ^ kClean;
+    return difference == 0;
+  }
   // Bit i of `undefined_bits` says that byte address + i is undefined from now on. At most 64 bytes, all accessible.
   void set_undefined(uint64_t address, uint32_t bytes, uint64_t undefined_bits) {
     if (undefined_bits || !clean(address, bytes)) set_undefined_exact(address, bytes, undefined_bits);

@@ -32,16 +32,16 @@ Outcome mov_pack(Context& c, const Instruction& i) {
   const int bits = static_cast<int>(i.parameter[0]);
   const int parts = i.operand_count - 1;
   alignas(64) D values[kLanes] = {}, shadows[kLanes] = {};
-  uint32_t state = c.states[kRegisterFile][i[0].index];
+  Mask undefined = 0;
   for (int k = 0; k < parts; ++k) {
     const Operand& part = i[k + 1];
-    state |= c.states[part.file][part.index];
+    undefined |= c.undefined(part);
     if (bits == 64)
       gather(values, c.source<uint64_t>(part), bits * k, ~uint64_t{0});
     else
       gather(values, c.source<uint32_t>(part), bits * k, bits == 32 ? ~0u : (1u << bits) - 1);
   }
-  if (state) [[unlikely]] {
+  if (undefined & c.lanes) [[unlikely]] {
     for (int k = 0; k < parts; ++k) {
       if (bits == 64)
         gather(shadows, c.shadow<uint64_t>(i[k + 1]), bits * k, ~uint64_t{0});
@@ -49,6 +49,8 @@ Outcome mov_pack(Context& c, const Instruction& i) {
         gather(shadows, c.shadow<uint32_t>(i[k + 1]), bits * k, bits == 32 ? ~0u : (1u << bits) - 1);
     }
     c.set_shadow(i[0], shadows);
+  } else {
+    c.set_defined(i[0]);
   }
   c.blend(c.target<D>(i[0]), values);
   return Outcome::next;
@@ -71,7 +73,7 @@ Outcome mov_unpack(Context& c, const Instruction& i) {
   const int parts = i.operand_count - 1;
   const Operand& from = i[parts];
   const S* whole = c.source<S>(from);
-  const S* shadow = c.states[from.file][from.index] ? c.shadow<S>(from) : nullptr;
+  const S* shadow = c.defined(from) ? nullptr : c.shadow<S>(from);
   for (int k = 0; k < parts; ++k) {
     if (i[k].kind == OperandKind::sink) continue;
     if (bits == 64)

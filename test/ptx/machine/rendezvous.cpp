@@ -57,6 +57,15 @@ void read_members(Context& c, const Operand& o, Mask* members) {
   }
 }
 
+Mask common_members(const Context& c, const Operand& o) {
+  if (c.undefined(o) & c.lanes) return 0;
+  const uint32_t* row = c.source<uint32_t>(o);
+  const Mask value = row[first_lane(c.lanes)];
+  Mask difference = c.lanes & ~value;
+  for (int lane = 0; lane < kLanes; ++lane) difference |= c.lanes >> lane & 1 ? row[lane] ^ value : 0;
+  return difference ? 0 : value;
+}
+
 Mask lanes_with(Mask lanes, const Mask* members, Mask value) {
   Mask result = 0;
   for (int lane : each(lanes)) result |= static_cast<Mask>(members[lane] == value) << lane;

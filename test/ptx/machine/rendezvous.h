@@ -32,6 +32,8 @@ struct Rendezvous {
 
 // The membership mask of each lane that executes. Faults if it is undefined or leaves the lane itself out.
 void read_members(Context& c, const Operand& o, Mask* members);
+// The mask that all lanes that execute give, each of them in it; 0: it takes a closer look.
+Mask common_members(const Context& c, const Operand& o);
 // Those of the lanes whose mask this is.
 Mask lanes_with(Mask lanes, const Mask* members, Mask value);
 // The sync that the split was woken for.
@@ -57,6 +59,13 @@ Outcome synchronise(Context& c, WarpSync kind, const Operand& mask_operand, Brin
     return Outcome::next;
   }
   const Mask live = c.warp->live;
+  if (const Mask value = common_members(c, mask_operand); value && (value & live & ~c.lanes) == 0) [[likely]] {
+    Brought brought;
+    bring(c, brought);
+    finish(c, brought, c.lanes);
+    if (kind == WarpSync::barrier) observe_sync(c);
+    return Outcome::next;
+  }
   Mask members[kLanes];
   read_members(c, mask_operand, members);
   bool all_here = true;

@@ -122,6 +122,7 @@ void attach(Context& c, Launch& launch, Split& split) {
   c.rows[kRegisterFile] = warp.rows;
   c.shadows[kRegisterFile] = warp.shadow;
   c.states[kRegisterFile] = warp.row_state;
+  c.undefined_lanes = warp.row_undefined;
   c.predicates = warp.predicates;
   const ConstantRows& constants = launch.constants[std::min<size_t>(warp.block->rank, launch.constants.size() - 1)];
   c.rows[kConstantFile] = constants.values;
@@ -218,14 +219,15 @@ bool release_any(Launch& launch) {
 
 uint64_t cluster_size(const LaunchShape& shape) { return shape.cluster.count(); }
 
+// At least two, so that blocks meet; few of them, so that their state stays in the caches.
 uint64_t resident_limit(Launch& launch) {
+  constexpr uint64_t kMost = 6;
   const uint64_t clusters = launch.shape.grid.count() / cluster_size(launch.shape);
   if (launch.shape.cooperative) return clusters;
-  const uint64_t most =
+  const uint64_t room =
       std::max<uint64_t>(1, uint64_t{launch.shape.sm_count} * launch.shape.blocks_per_sm / cluster_size(launch.shape));
-  if (most <= 2) return most;
-  return 2 + launch.random.below(
-                 static_cast<uint32_t>(std::min<uint64_t>(most, clusters) > 2 ? std::min(most, clusters) - 1 : 1));
+  const uint64_t most = std::min({room, clusters, kMost});
+  return most <= 2 ? most : 2 + launch.random.below(static_cast<uint32_t>(most - 1));
 }
 
 }  // namespace

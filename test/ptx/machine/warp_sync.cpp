@@ -29,6 +29,54 @@ void bring_row(Context& c, const Operand& o, Brought& brought) {
 
 enum class Shuffle : uint32_t { up, down, butterfly, index };
 
+// Where each lane's value comes from; those for which there is no such lane keep their own.
+struct Sources {
+  alignas(64) uint32_t lane[kLanes];
+  Mask inside = 0;
+};
+
+template <Shuffle Mode>
+void find_sources(const uint32_t* by, const uint32_t* clamp, Sources& from) {
+  alignas(64) uint32_t valid[kLanes];
+  for (uint32_t lane = 0; lane < kLanes; ++lane) {
+    const uint32_t amount = by[lane] & 31, c_value = clamp[lane] & 31, segment = clamp[lane] >> 8 & 31;
+    const uint32_t most = (lane & segment) | (c_value & ~segment);
+    const uint32_t other = Mode == Shuffle::up          ? lane - amount
+                           : Mode == Shuffle::down      ? lane + amount
+                           : Mode == Shuffle::butterfly ? lane ^ amount
+                                                        : (lane & segment) | (amount & ~segment);
+    valid[lane] = Mode == Shuffle::up ? static_cast<int32_t>(other) >= static_cast<int32_t>(most) : other <= most;
+    from.lane[lane] = (valid[lane] ? other : lane) & 31;
+  }
+  for (uint32_t lane = 0; lane < kLanes; ++lane) from.inside |= static_cast<Mask>(valid[lane]) << lane;
+}
+
+void find_sources(Shuffle mode, const uint32_t* by, const uint32_t* clamp, Sources& from) {
+  switch (mode) {
+    case Shuffle::up: return find_sources<Shuffle::up>(by, clamp, from);
+    case Shuffle::down: return find_sources<Shuffle::down>(by, clamp, from);
+    case Shuffle::butterfly: return find_sources<Shuffle::butterfly>(by, clamp, from);
+    case Shuffle::index: return find_sources<Shuffle::index>(by, clamp, from);
+  }
+}
+
+// What of the result is undefined. A lane that takes no part has nothing to give.
+void mark_undefined(Context& c, const Operand& to, const Sources& from, const Brought& brought, Mask there) {
+  const Mask unsure = brought.any_undefined | ~there;
+  Mask bad = 0;
+  alignas(64) uint32_t shadow[kLanes] = {};
+  for (uint32_t lane = 0; lane < kLanes; ++lane) {
+    const uint32_t source = from.lane[lane];
+    if (!(unsure >> source & 1)) continue;
+    shadow[lane] = there >> source & 1 ? static_cast<uint32_t>(brought.undefined[source]) : ~0u;
+    bad |= 1u << lane;
+  }
+  if (bad & c.lanes)
+    c.set_shadow(to, shadow);
+  else
+    c.set_defined(to);
+}
+
 Outcome shuffle(Context& c, const Instruction& i) {
   const bool has_predicate = i.results == 2;
   const Operand &a = i[i.results], &b = i[i.results + 1], &control = i[i.results + 2];
@@ -36,36 +84,18 @@ Outcome shuffle(Context& c, const Instruction& i) {
   c.require_defined(control, "a shuffle's segments");
   const auto mode = static_cast<Shuffle>(i.parameter[0]);
   const auto finish = [&](Context& ctx, const Brought& brought, Mask there) {
-    const uint32_t *by = ctx.source<uint32_t>(b), *clamp = ctx.source<uint32_t>(control);
-    alignas(64) uint32_t result[kLanes], shadow[kLanes];
-    Mask inside = 0, undefined = 0;
-    for (uint32_t lane = 0; lane < kLanes; ++lane) {
-      const uint32_t amount = by[lane] & 31, c_value = clamp[lane] & 31, segment = clamp[lane] >> 8 & 31;
-      const uint32_t most = (lane & segment) | (c_value & ~segment), least = lane & segment;
-      uint32_t from = 0;
-      bool valid = false;
-      switch (mode) {
-        case Shuffle::up: from = lane - amount, valid = static_cast<int32_t>(from) >= static_cast<int32_t>(most); break;
-        case Shuffle::down: from = lane + amount, valid = from <= most; break;
-        case Shuffle::butterfly: from = lane ^ amount, valid = from <= most; break;
-        case Shuffle::index: from = least | (amount & ~segment), valid = from <= most; break;
-      }
-      if (!valid) from = lane;
-      result[lane] = static_cast<uint32_t>(brought.values[from & 31]);
-      shadow[lane] = brought.any_undefined >> (from & 31) & 1 ? static_cast<uint32_t>(brought.undefined[from & 31]) : 0;
-      inside |= static_cast<Mask>(valid) << lane;
-      // A lane that takes no part has nothing to give.
-      if (!(there >> (from & 31) & 1)) shadow[lane] = ~0u;
-      undefined |= static_cast<Mask>(shadow[lane] != 0) << lane;
-    }
+    Sources from;
+    find_sources(mode, ctx.source<uint32_t>(b), ctx.source<uint32_t>(control), from);
     if (i[0].kind != OperandKind::sink) {
+      alignas(64) uint32_t result[kLanes];
+      for (int lane = 0; lane < kLanes; ++lane) result[lane] = static_cast<uint32_t>(brought.values[from.lane[lane]]);
       ctx.blend(ctx.target<uint32_t>(i[0]), result);
-      if (undefined & ctx.lanes)
-        ctx.set_shadow(i[0], shadow);
+      if ((brought.any_undefined | ~there) != 0)
+        mark_undefined(ctx, i[0], from, brought, there);
       else
         ctx.set_defined(i[0]);
     }
-    if (has_predicate) ctx.write_predicate(i[1], inside);
+    if (has_predicate) ctx.write_predicate(i[1], from.inside);
   };
   return synchronise(
       c, WarpSync::shuffle, i[i.operand_count - 1],

@@ -144,8 +144,27 @@ class MachineExecutor : public Executor {
   }
 
   std::string writer_of(uint64_t address) const {
-    const std::string writer = sanitizer_ ? sanitizer_->last_writer(address) : std::string();
-    return writer.empty() ? "never written" : "it comes from " + writer;
+    if (!sanitizer_) return "who wrote it only the whole sanitizer knows";
+    const std::string writer = sanitizer_->last_writer(address);
+    if (!writer.empty()) return "it comes from " + writer;
+    const std::string nearby = writer_near(address);
+    return nearby.empty() ? "no kernel has written there" : "never written, while next to it is " + nearby;
+  }
+
+  // Who wrote what lies nearest in the same allocation: whoever should have written this too.
+  std::string writer_near(uint64_t address) const {
+    constexpr uint64_t kFar = 4096;
+    auto mapping = sizes_.upper_bound(address);
+    if (mapping == sizes_.begin()) return {};
+    --mapping;
+    const uint64_t begin = mapping->first, end = begin + mapping->second;
+    for (uint64_t distance = 1; distance < kFar; ++distance) {
+      if (address - begin >= distance)
+        if (const std::string before = sanitizer_->last_writer(address - distance); !before.empty()) return before;
+      if (address + distance < end)
+        if (const std::string behind = sanitizer_->last_writer(address + distance); !behind.empty()) return behind;
+    }
+    return {};
   }
 
   Card card_;

@@ -10,6 +10,7 @@ namespace {
 cudaError_t code_of(machine::FaultKind kind) {
   switch (kind) {
     case machine::FaultKind::address: return cudaErrorIllegalAddress;
+    case machine::FaultKind::assertion: return cudaErrorAssert;
     case machine::FaultKind::deadlock: return cudaErrorLaunchTimeout;
     case machine::FaultKind::unsupported: return cudaErrorIllegalInstruction;
     default: return cudaErrorLaunchFailure;

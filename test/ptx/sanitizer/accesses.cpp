@@ -19,25 +19,41 @@ bool lane_is_after(const Actor& actor, uint32_t lane, const Reader& earlier, Mas
   return actor.clock->local.seen.covers(agent, time, lanes);
 }
 
+// After how many lanes the addresses repeat; 32: they do not.
+uint32_t period_of(const uint64_t* addresses) {
+  uint32_t period = 32;
+  while (period > 1) {
+    const uint32_t half = period / 2;
+    uint64_t difference = 0;
+    for (uint32_t lane = 0; lane < half; ++lane) difference |= addresses[lane] ^ addresses[lane + half];
+    if (difference) break;
+    period = half;
+  }
+  return period;
+}
+
 }  // namespace
 
 bool Visitor::visit(const uint64_t* addresses, Mask lanes, uint32_t bytes) {
   stretch_.shift = static_cast<uint32_t>(__builtin_ctz(bytes));
+  const uint32_t period = lanes == kAllLanes && !access_.is_write ? period_of(addresses) : 32;
+  if (period < 32) lanes = (1u << period) - 1;
   for (Mask rest = lanes; rest;) {
     uint32_t last = static_cast<uint32_t>(__builtin_ctz(rest));
     rest &= rest - 1;
     stretch_.address = addresses[last];
     stretch_.bytes = bytes;
     stretch_.lane = last;
-    stretch_.broadcast = false;
+    stretch_.broadcast = period < 32;
+    bool alike = false;  // lanes next to each other at one address
     // Addresses that are not there the machine will complain about.
     if (!shadow_.contains(stretch_.address, bytes)) continue;
     while (last < 31 && rest >> (last + 1) & 1) {
       const uint64_t next = addresses[last + 1];
-      if (next == addresses[last] + bytes && !stretch_.broadcast && shadow_.contains(next, bytes))
+      if (next == addresses[last] + bytes && !alike && shadow_.contains(next, bytes))
         stretch_.bytes += bytes;
       else if (next == addresses[last] && !access_.is_write && stretch_.bytes == bytes)
-        stretch_.broadcast = true;
+        stretch_.broadcast = alike = true;
       else
         break;
       rest &= ~(1u << ++last);
@@ -64,20 +80,20 @@ inline bool Visitor::visit_stretch() {
 }
 
 // [from, from + bytes) of a line; `at` is the address of the first of them. False: a conflict.
-inline bool Visitor::visit_line(Cell& line, uint64_t at, uint32_t from, uint32_t bytes) {
-  bool split = line.link & Cell::kSplit;
-  if (split && !shadow_.is_current(line.write_cluster)) {
+inline bool Visitor::visit_line(Line& line, uint64_t at, uint32_t from, uint32_t bytes) {
+  bool split = line.is_split;
+  if (split && !shadow_.is_current(line.split_by)) {
     line = {};
     split = false;
   }
-  if (!split && (from | bytes) % Shadow::kCellBytes == 0) {
+  if (!split && (from | bytes) % Words::kBytes == 0) {
     const uint32_t here = stretch_.lane + static_cast<uint32_t>((at - stretch_.address) >> stretch_.shift);
     const uint32_t before = stretch_.shift < 31 ? from >> stretch_.shift : 0;
     Epoch later = access_.epoch.of((here - before) & 31, stretch_.shift);
-    if (stretch_.broadcast) later = later.by_many();
-    const uint32_t pieces = ((1u << bytes / Shadow::kCellBytes) - 1) << from / Shadow::kCellBytes;
-    if (access_.is_write ? bytes == Shadow::kLineBytes && write_line(line, later) : read_line(line, later, pieces))
-      return true;
+    if (stretch_.broadcast) later = access_.epoch.of(0, Epoch::kOneLane).by_many();
+    const Words words(from / Words::kBytes, bytes / Words::kBytes, stretch_.broadcast ? 0 : here & 31,
+                      stretch_.broadcast ? 31 : stretch_.shift);
+    if (access_.is_write ? write_line(line, later, words) : read_line(line, later, words)) return true;
   }
   if (!split) shadow_.split_line(line, actor_.cluster);
   for (uint32_t done = 0; done < bytes;) {
@@ -88,8 +104,9 @@ inline bool Visitor::visit_line(Cell& line, uint64_t at, uint32_t from, uint32_t
   }
   if (access_.is_write && bytes == Shadow::kLineBytes) {
     shadow_.unite_line(line);
-    line.write = epoch(at, Shadow::kLineBytes);
-    line.write_cluster = actor_.cluster;
+    const uint32_t lane = stretch_.lane + static_cast<uint32_t>((at - stretch_.address) >> stretch_.shift);
+    line.writes[0] = {access_.epoch.of(lane & 31, stretch_.shift), actor_.cluster,
+                      Words(0, Words::kCount, lane & 31, stretch_.shift)};
   }
   return true;
 }
@@ -102,51 +119,77 @@ inline bool Visitor::is_surely_after(Epoch later, Epoch earlier, uint32_t cluste
          earlier.time() <= actor_.own_until(later.lane(), earlier.agent());
 }
 
+// The same for words of a line, where both have one.
+inline bool Visitor::is_surely_after(Epoch later, const Words& words, const LineAccess& earlier) const {
+  if (earlier.cluster != actor_.cluster) return false;
+  const Epoch epoch = earlier.epoch;
+  if (actor_.clock->local.seen.covers_all(epoch.agent(), epoch.time())) return true;
+  return !epoch.many() && !later.many() && epoch.shift() == later.shift() && earlier.words.agrees_with(words) &&
+         epoch.agent() < actor_.warps && epoch.time() <= actor_.own_until(later.lane(), epoch.agent());
+}
+
+inline bool Visitor::concerns(const LineAccess& earlier, const Words& words) const {
+  return earlier.epoch && earlier.words.overlaps(words) && shadow_.is_current(earlier.cluster);
+}
+
+// In place of what was there, unless that is the same agent's at the same time, by lanes that agree.
+inline void Visitor::remember(LineAccess& slot, Epoch later, const Words& words) {
+  const bool joins = slot.cluster == actor_.cluster && slot.epoch.is_alike(later) && !slot.words.empty();
+  if (joins)
+    slot.words.join(words);
+  else
+    slot.words = words;
+  slot.epoch = later;
+  slot.cluster = actor_.cluster;
+}
+
 // Both do nothing and return false where it takes a closer look.
-inline bool Visitor::write_line(Cell& line, Epoch later) {
-  if (line.write && shadow_.is_current(line.write_cluster) && !is_surely_after(later, line.write, line.write_cluster))
-    return false;
-  for (int r = 0; r < Cell::kReaders; ++r)
-    if (line.read[r] && shadow_.is_current(line.read_cluster[r]) &&
-        !is_surely_after(later, line.read[r], line.read_cluster[r]))
-      return false;
-  line.write = later;
-  line.write_cluster = actor_.cluster;
-  line.read[0] = line.read[1] = {};
-  line.link = 0;
+inline bool Visitor::write_line(Line& line, Epoch later, const Words& words) {
+  LineAccess* slot = nullptr;
+  for (LineAccess& write : line.writes) {
+    if (concerns(write, words) && !is_surely_after(later, words, write)) return false;
+    const bool gives_way = !write.epoch || !shadow_.is_current(write.cluster) || write.words.is_covered_by(words);
+    const bool is_same = !gives_way && write.cluster == actor_.cluster && write.epoch.is_alike(later);
+    if (is_same || (gives_way && !slot)) slot = &write;
+  }
+  if (!slot) return false;
+  for (const LineAccess& read : line.reads)
+    if (concerns(read, words) && !is_surely_after(later, words, read)) return false;
+  for (LineAccess& read : line.reads) {
+    read.words.remove(words);
+    if (read.words.empty()) read.epoch = {};
+  }
+  for (LineAccess& write : line.writes) write.words.remove(words);
+  remember(*slot, later, words);
   return true;
 }
 
-inline bool Visitor::read_line(Cell& line, Epoch later, uint32_t pieces) {
-  if (line.write && shadow_.is_current(line.write_cluster)) {
-    if (!is_surely_after(later, line.write, line.write_cluster)) return false;
-    if (access_.behind_proxy && line.write.agent() < actor_.warps &&
-        !actor_.clock->local.fenced.covers_all(line.write.agent(), line.write.time()))
+inline bool Visitor::read_line(Line& line, Epoch later, const Words& words) {
+  for (const LineAccess& write : line.writes) {
+    if (!concerns(write, words)) continue;
+    if (!is_surely_after(later, words, write)) return false;
+    if (access_.behind_proxy && write.epoch.agent() < actor_.warps &&
+        !actor_.clock->local.fenced.covers_all(write.epoch.agent(), write.epoch.time()))
       return false;
   }
-  int slot = -1;
-  for (int r = 0; r < Cell::kReaders && slot < 0; ++r) {
-    const Epoch read = line.read[r];
-    const uint32_t cluster = line.read_cluster[r], read_pieces = line.pieces(r);
-    if (!read || !shadow_.is_current(cluster)) {
-      slot = r;
-    } else if (cluster == actor_.cluster && read.is_together_with(later)) {
-      slot = r;
-      pieces |= read_pieces;
-    } else if ((read_pieces & ~pieces) == 0 && is_surely_after(later, read, cluster)) {
-      slot = r;
+  LineAccess* slot = nullptr;
+  for (LineAccess& read : line.reads) {
+    if (!read.epoch || !shadow_.is_current(read.cluster)) {
+      if (!slot) slot = &read;
+    } else if (read.cluster == actor_.cluster && read.epoch.is_alike(later)) {
+      if (!read.words.agrees_with(words)) return false;
+      slot = &read;
+      break;
+    } else if (!slot && read.words.is_covered_by(words) && is_surely_after(later, words, read)) {
+      slot = &read;
     }
   }
-  if (slot < 0) {
+  if (!slot) {
     if (shadow_.exact()) return false;
-    line.read[0] = line.read[1];
-    line.read_cluster[0] = line.read_cluster[1];
-    line.set_pieces(0, line.pieces(1));
-    slot = 1;
+    std::copy(line.reads + 1, line.reads + Line::kReaders, line.reads);
+    slot = line.reads + Line::kReaders - 1;
   }
-  line.read[slot] = later;
-  line.read_cluster[slot] = actor_.cluster;
-  line.set_pieces(slot, pieces);
+  remember(*slot, later, words);
   return true;
 }
 
@@ -188,7 +231,7 @@ inline bool Visitor::write(Cell& cell, uint32_t size, uint64_t at) {
         if (!check_read(reader, later, at, size)) return false;
     shadow_.forget_readers(cell);
   }
-  cell.read[0] = cell.read[1] = {};
+  for (Epoch& read : cell.read) read = {};
   cell.write = later;
   cell.write_cluster = actor_.cluster;
   return true;
@@ -196,7 +239,9 @@ inline bool Visitor::write(Cell& cell, uint32_t size, uint64_t at) {
 
 inline bool Visitor::read(Cell& cell, uint32_t size, uint64_t at) {
   const Epoch later = epoch(at, size);
-  if (cell.read[0] == later && cell.read_cluster[0] == actor_.cluster) return true;
+  // These lanes have read it since they last released anything, and nobody has written since: a write forgets readers.
+  for (int r = 0; r < Cell::kReaders; ++r)
+    if (cell.read[r].is_together_with(later) && cell.read_cluster[r] == actor_.cluster) return true;
   if (!check_write(cell, later, at, size)) return false;
   for (int r = 0; r < Cell::kReaders; ++r)
     if (replace(cell.read[r], cell.read_cluster[r], later, size, read_answers_[r])) return true;
@@ -221,11 +266,15 @@ inline bool Visitor::check_read(const Reader& earlier, Epoch later, uint64_t at,
          fail(earlier, false, later, at, size, Conflict::Kind::race);
 }
 
-// Whether a remembered reader gives way to the new one: who will be after the one will be after the other.
+// Whether a remembered reader gives way to the new one: who will be after the one will be after the other. Of the same
+// agent it always does. Another's may stay though it need not: only what is surely before is taken away.
 inline bool Visitor::replace(Epoch& epoch, uint32_t& cluster, Epoch later, uint32_t size, Answer& answer) {
-  if (epoch && shadow_.is_current(cluster) && !is_after(later, {epoch, cluster}, size, answer)) {
-    if (cluster != actor_.cluster || epoch.agent() != later.agent()) return false;
-    later = later.by_many();  // other lanes of the warp
+  if (epoch && shadow_.is_current(cluster)) {
+    if (cluster != actor_.cluster || epoch.agent() != later.agent()) {
+      if (!is_surely_after(later, epoch, cluster)) return false;
+    } else if ((epoch.many() && epoch.time() == later.time()) || !is_after(later, {epoch, cluster}, size, answer)) {
+      later = later.by_many();  // other lanes of the warp
+    }
   }
   epoch = later;
   cluster = actor_.cluster;
@@ -234,10 +283,11 @@ inline bool Visitor::replace(Epoch& epoch, uint32_t& cluster, Epoch later, uint3
 
 void Visitor::add_reader(Cell& cell, Epoch later, uint32_t size) {
   if (!shadow_.exact()) {
-    cell.read[0] = cell.read[1];
-    cell.read_cluster[0] = cell.read_cluster[1];
-    cell.read[1] = later;
-    cell.read_cluster[1] = actor_.cluster;
+    constexpr int kLast = Cell::kReaders - 1;
+    std::copy(cell.read + 1, cell.read + Cell::kReaders, cell.read);
+    std::copy(cell.read_cluster + 1, cell.read_cluster + Cell::kReaders, cell.read_cluster);
+    cell.read[kLast] = later;
+    cell.read_cluster[kLast] = actor_.cluster;
     return;
   }
   if (auto* more = shadow_.more_readers(cell))
@@ -249,18 +299,13 @@ void Visitor::add_reader(Cell& cell, Epoch later, uint32_t size) {
 }
 
 inline bool Visitor::is_after(Epoch later, const Reader& earlier, uint32_t bytes, Answer& answer) const {
+  if (is_surely_after(later, earlier.epoch, earlier.cluster)) return true;
   if (answer.earlier == earlier) return answer.is_after;
-  if (earlier.cluster == actor_.cluster) {
-    if (actor_.clock->local.seen.covers(earlier.epoch, bytes)) {
-      answer = {earlier, true};
-      return true;
-    }
-    if (earlier.epoch.same_lanes(later) &&
-        earlier.epoch.time() <= actor_.own_until(later.lane(), earlier.epoch.agent()))
-      return true;
-  }
   const bool result = is_after_exactly(later, earlier, bytes);
-  if (same_for_all_lanes_) answer = {earlier, result};
+  if (same_for_all_lanes_) {
+    answer.earlier = earlier;
+    answer.is_after = result;
+  }
   return result;
 }
 

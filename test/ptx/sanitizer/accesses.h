@@ -67,9 +67,12 @@ class Visitor {
     bool broadcast = false;  // read by several lanes
   };
   bool visit_stretch();
-  bool visit_line(Cell& line, uint64_t at, uint32_t from, uint32_t bytes);
-  bool write_line(Cell& line, Epoch later);
-  bool read_line(Cell& line, Epoch later, uint32_t pieces);
+  bool visit_line(Line& line, uint64_t at, uint32_t from, uint32_t bytes);
+  bool write_line(Line& line, Epoch later, const Words& words);
+  bool read_line(Line& line, Epoch later, const Words& words);
+  bool is_surely_after(Epoch later, const Words& words, const LineAccess& earlier) const;
+  void remember(LineAccess& slot, Epoch later, const Words& words);
+  bool concerns(const LineAccess& earlier, const Words& words) const;
   bool is_surely_after(Epoch later, Epoch earlier, uint32_t cluster) const;
   bool visit(Cell& cell, uint32_t size, uint64_t at, uint32_t from, uint32_t bytes);
   bool visit_split(Cell& cell, uint32_t size, uint64_t at, uint32_t from, uint32_t bytes);

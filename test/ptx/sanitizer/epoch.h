@@ -47,6 +47,8 @@ class Epoch {
   bool same_lanes(Epoch other) const { return !many() && ((bits_ ^ other.bits_) & 0x3fd) == 0; }
   // By the same lanes of the same agent at the same time, of whatever instruction.
   bool is_together_with(Epoch other) const { return ((bits_ ^ other.bits_) & ~kPcBits) == 0; }
+  // Likewise, but for the lanes.
+  bool is_alike(Epoch other) const { return ((bits_ ^ other.bits_) & ~(kPcBits | kLaneBits)) == 0; }
   bool strong() const { return bits_ & 2; }  // volatile, relaxed, acquire, release, atomic
   bool many() const { return bits_ & 1; }
 
@@ -60,7 +62,7 @@ class Epoch {
   }
 
  private:
-  static constexpr uint64_t kPcBits = uint64_t{kMaxPc} << 10;
+  static constexpr uint64_t kPcBits = uint64_t{kMaxPc} << 10, kLaneBits = 31 << 5;
 
   uint64_t bits_ = 0;  // time 24, agent 12, pc 18, lane 5, shift 3, strong 1, many 1
 };

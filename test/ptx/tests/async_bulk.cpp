@@ -110,6 +110,52 @@ TEST_CASE("cp.async.bulk: bytes may come before they are expected") {
   }
 }
 
+TEST_CASE("cp.async.bulk from shared to shared memory counts its bytes as well") {
+  const std::string copies = R"(
+  .reg .b32 %at; .reg .f32 %value;
+  shl.b32 %at, %t, 2; add.u32 %at, %at, %smem;
+  cvt.rn.f32.u32 %value, %t;
+  st.shared.f32 [%at+2048], %value;
+  fence.proxy.async;
+)" + kMakeBarrier + "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%smem], 128;\n" +
+                             "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%smem+1024], "
+                             "[%smem+2048], 128, [%smem];\n" +
+                             kWaitBarrier + kWriteOut;
+  std::vector<float> expected(32);
+  for (size_t i = 0; i < 32; ++i) expected[i] = static_cast<float>(i);
+  for (const Options& options : schedules()) {
+    Device device;
+    device.options = options;
+    const uint64_t out = device.take_array<float>(32);
+    device.run(kernel(copies, 2), std::vector<uint64_t>{0, out});
+    CHECK(device.get<float>(out, 32) == expected);
+  }
+}
+
+TEST_CASE("mbarrier.expect_tx and complete_tx hold a phase open and let it end; inval ends the mbarrier") {
+  const std::string steps = R"(
+  .reg .pred %early, %done; .reg .b64 %state; .reg .b32 %seen;
+  setp.ne.u32 %done, %t, 0;
+  @%done exit;
+  mbarrier.init.shared::cta.b64 [%smem], 1;
+  mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%smem], 64;
+  mbarrier.arrive.shared::cta.b64 %state, [%smem];
+  mbarrier.test_wait.shared::cta.b64 %early, [%smem], %state;
+  mbarrier.complete_tx.relaxed.cta.shared::cta.b64 [%smem], 64;
+  mbarrier.test_wait.shared::cta.b64 %done, [%smem], %state;
+  selp.b32 %seen, 2, 0, %early;
+  @%done add.u32 %seen, %seen, 1;
+  st.global.u32 [%p0], %seen;
+  mbarrier.inval.shared::cta.b64 [%smem];
+)";
+  Device device;
+  const uint64_t out = device.take_array<uint32_t>(1);
+  device.run(kernel(steps, 1), std::vector<uint64_t>{out});
+  CHECK(device.get<uint32_t>(out, 1)[0] == 1);
+  const std::string after = "mbarrier.arrive.shared::cta.b64 %state, [%smem];\n";
+  CHECK(contains(device.fault(kernel(steps + after, 1), std::vector<uint64_t>{out}), "mbarrier"));
+}
+
 TEST_CASE("cp.async.bulk: without the wait the destination is undefined; too few bytes are a deadlock") {
   Device device(last_moment());
   const uint64_t in = device.put(counting(32)), out = device.take_array<float>(32);

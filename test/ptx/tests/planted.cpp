@@ -56,7 +56,7 @@ void check(std::span<const Planted> all, const std::string& source, const char* 
       if (planted.has_thread) {
         CHECK(contains(report, planted.kernel));
         CHECK(contains(report, "block ("));
-        CHECK((contains(report, "thread (") || contains(report, "deadlock")));
+        CHECK((contains(report, "thread (") || contains(report, ", threads (")));
       }
       if (planted.has_line) {
         const int line = named_line(source, planted.kernel);
@@ -82,6 +82,18 @@ TEST_CASE("sanitizer: the same code on an sm_90 card") { check(planted::bugs(), 
 
 TEST_CASE("sanitizer: planted bugs of sm_90a are found and named, their twins pass") {
   check(planted::bugs_sm90(), planted::source_sm90(), "sm_90");
+}
+
+TEST_CASE("sanitizer: a failed assertion stays with the device") {
+  set_device("sm_80", 1);
+  for (const Planted& planted : planted::bugs())
+    if (planted.kernel == std::string("failed_assertion")) planted.run(true);
+  CHECK(cudaDeviceSynchronize() == cudaErrorAssert);
+  void* data = nullptr;
+  CHECK(cudaMalloc(&data, 4) == cudaErrorAssert);
+  unsetenv("PTX_DEVICE");
+  unsetenv("PTX_SEED");
+  ptx_reset();
 }
 
 TEST_CASE("sanitizer: PTX_SANITIZE says what is looked for") {

@@ -1,4 +1,6 @@
 // Bugs that need nothing but threads, memory and cp.async.
+#undef NDEBUG
+#include <cassert>
 #include <cstdint>
 #include <cstdio>
 #include <vector>
@@ -64,7 +66,7 @@ __global__ void undefined_on_host(const int* in, int* out) {
 
 template <bool kBug>
 __global__ void half_written(int* out) {
-  if (!kBug || threadIdx.x < 16) out[threadIdx.x] = 1;
+  if (!kBug || threadIdx.x < 16) out[threadIdx.x] = 1;  // named: half_written
 }
 
 template <bool kBug>
@@ -393,6 +395,12 @@ __global__ void printing(int* out) {
   out[threadIdx.x] = 1;
 }
 
+template <bool kBug>
+__global__ void failed_assertion(int* out) {
+  assert(threadIdx.x < (kBug ? 31 : 32));  // named: failed_assertion
+  out[threadIdx.x] = 1;
+}
+
 // Most take a defined input of 64 values and an output, in one block.
 template <auto kWith, auto kWithout, int kThreads>
 void in_one_block(bool bug) {
@@ -431,7 +439,7 @@ const Planted kBugs[] = {
        LAUNCH(half_written, 1, 32, 0, out);
        fetch(out, 32);
      },
-     ": 64 bytes into", false, false},
+     "of thread (15,0,0) of block (0,0,0) of kernel "},
     {"undefined_membership", "an undefined value decides a membership mask",
      [](bool bug) {
        int* out = allocate<int>(32);
@@ -503,9 +511,11 @@ const Planted kBugs[] = {
        fetch(out, kBlocks);
      }},
     {"divergent_barrier", "deadlock", [](bool bug) { LAUNCH(divergent_barrier, 1, 64, 0, allocate<int>(1)); },
-     "warp 0"},
+     "threads (0,0,0) to (31,0,0), at "},
     {"short_barrier", "deadlock", [](bool bug) { LAUNCH(short_barrier, 1, 64, 0); }, "waits for the barrier"},
     {"never_arrives", "deadlock", NO_INPUT(never_arrives, 64)},
+    {"failed_assertion", "assertion failed: threadIdx.x < (kBug ? 31 : 32)", NO_INPUT(failed_assertion, 32),
+     "thread (31,0,0)"},
     {"printing", "a device printf: out of range: 5", NO_INPUT(printing, 32), "thread (3,0,0)"},
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstring>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,12 @@ inline std::string kernel(const std::string& body, int parameters, const std::st
   for (int i = 0; i < parameters; ++i)
     text += "ld.param.u64 %p" + std::to_string(i) + ", [q" + std::to_string(i) + "];\n";
   return text + "mov.u32 %t, %tid.x;\nmov.u32 %smem, smem;\n" + body + "\nret;\n}\n";
+}
+
+// Handlers of all instructions that any test has executed so far.
+inline std::set<Handler>& executed_handlers() {
+  static std::set<Handler> all;
+  return all;
 }
 
 class Device {
@@ -63,7 +70,12 @@ class Device {
     call.options = options;
     call.global = &memory;
     call.parameters = {reinterpret_cast<const std::byte*>(parameters.data()), parameters.size()};
-    return execute(call);
+    const Result result = execute(call);
+    for (size_t pc = 0; pc < result.executed.size(); ++pc)
+      if (result.executed[pc]) executed_handlers().insert(code->instructions[pc].handler);
+    for (const Code::Fusion& fusion : code->fusions)
+      if (options.fuse && result.executed[fusion.pc]) executed_handlers().insert(fusion.instruction.handler);
+    return result;
   }
   Result run(const std::string& text, const std::vector<uint64_t>& parameters) {
     std::vector<uint8_t> bytes(parameters.size() * 8);

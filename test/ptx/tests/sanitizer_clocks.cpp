@@ -1,5 +1,6 @@
 // The engine of the race detector on sequences of events: clocks, lanes, the shadow, publication through words.
 #include "doctest.h"
+#include "machine/random.h"
 #include "sanitizer/accesses.h"
 #include "sanitizer/meetings.h"
 
@@ -223,4 +224,98 @@ TEST_CASE("sanitizer: numbers of clusters from before are no accesses") {
     const Access what{Epoch(1, 0, 0, false), true, false};
     CHECK(Visitor(scene.shadow, actor, what).visit_piece(kBase + at, 4, 3));
   }
+}
+
+namespace {
+
+// The same question answered by a list of all accesses since the last barrier.
+class PlainModel {
+ public:
+  struct One {
+    uint64_t byte;
+    uint32_t warp, lane, syncs;
+    bool is_write;
+  };
+  // Whether an access comes after all that it must come after; remembers it.
+  bool access(uint32_t warp, bool is_write, const uint64_t* addresses, Mask lanes, uint32_t bytes) {
+    bool in_order = true;
+    std::vector<One> now;
+    for (uint32_t lane = 0; lane < 32; ++lane)
+      for (uint64_t byte = addresses[lane]; lanes >> lane & 1 && byte < addresses[lane] + bytes; ++byte) {
+        now.push_back({byte, warp, lane, syncs_[warp], is_write});
+        for (const One& earlier : all_)
+          in_order =
+              in_order && (earlier.byte != byte || !(earlier.is_write || is_write) || is_before(earlier, warp, lane));
+      }
+    all_.insert(all_.end(), now.begin(), now.end());
+    return in_order;
+  }
+  void sync(uint32_t warp) { ++syncs_[warp]; }
+  void barrier() { all_.clear(); }
+
+ private:
+  bool is_before(const One& earlier, uint32_t warp, uint32_t lane) const {
+    return earlier.warp == warp && (earlier.lane == lane || earlier.syncs < syncs_[warp]);
+  }
+  std::vector<One> all_;
+  uint32_t syncs_[kWarps] = {};
+};
+
+// The ways in which kernels walk through shared memory. Writes of one instruction do not overlap.
+Mask make_addresses(foretoken::machine::Random& random, bool is_write, uint32_t bytes, uint64_t* addresses) {
+  const uint64_t start = kBase + 16 * random.below(6);
+  const uint32_t pattern = random.below(is_write ? 4 : 7), period = 1u << random.below(5);
+  for (uint32_t lane = 0; lane < 32; ++lane) {
+    const uint64_t places[] = {bytes * lane,                           // a row
+                               144 * (lane / 4) + bytes * (lane % 4),  // eight rows, padded
+                               bytes * (lane ^ 5),                     // swizzled
+                               4 * bytes * lane,                       // strided
+                               bytes * (lane % period),                // repeated
+                               144 * (lane / 4),                       // a broadcast for each row
+                               144 * (lane % 4) + bytes * (lane / 4 % 2)};
+    addresses[lane] = start + places[pattern];
+  }
+  constexpr Mask kSome[] = {kAllLanes, kAllLanes, 0xffff, 0x0000ff00, 0x1, 0x55555555};
+  return kSome[random.below(6)];
+}
+
+}  // namespace
+
+TEST_CASE("sanitizer: whether random accesses are in order, as a list of all accesses says") {
+  int conflicts = 0, accesses = 0;
+  for (uint64_t seed = 1; seed <= 4000; ++seed) {
+    CAPTURE(seed);
+    foretoken::machine::Random random(seed);
+    Scene scene;
+    PlainModel model;
+    for (int step = 0; step < 60; ++step) {
+      const uint32_t warp = seed % 2 ? 0 : random.below(kWarps);  // between lanes alone, and between warps
+      if (random.chance(3)) {
+        const bool whole_block = random.chance(2);
+        if (whole_block) {
+          scene.barrier();
+          model.barrier();
+        } else {
+          scene.warps[warp].sync(kAllLanes, kAllLanes);
+          model.sync(warp);
+        }
+        continue;
+      }
+      const bool is_write = random.chance(3);
+      const uint32_t bytes = 1u << random.below(5);
+      uint64_t addresses[32];
+      const Mask lanes = make_addresses(random, is_write, bytes, addresses);
+      const Actor by = scene.actor(warp, lanes);
+      const Access what{Epoch(scene.warps[warp].now(), warp, 0, false), is_write, false};
+      Visitor visitor(scene.shadow, by, what);
+      const bool in_order = visitor.visit(addresses, lanes, bytes);
+      ++accesses;
+      REQUIRE(in_order == model.access(warp, is_write, addresses, lanes, bytes));
+      if (in_order) continue;
+      ++conflicts;
+      break;
+    }
+  }
+  CHECK(conflicts > 100);
+  CHECK(accesses > 1000);
 }

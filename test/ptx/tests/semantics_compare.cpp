@@ -159,6 +159,12 @@ TEST_CASE("selp, slct") {
         [](const auto& v) { return f32(v[2]) >= 0 ? v[0] : v[1]; });
   check("slct.ftz.f32.f32 %d, %a, %b, %c;", "r=rrr", triples(floats(), floats(), floats()),
         [](const auto& v) { return f32(v[2]) >= 0 || std::fpclassify(f32(v[2])) == FP_SUBNORMAL ? v[0] : v[1]; });
+  check("slct.s64.s32 %d, %a, %b, %c;", "d=ddr", triples(integers(64), integers(64), integers(32)),
+        [](const auto& v) { return static_cast<int32_t>(v[2]) >= 0 ? v[0] : v[1]; });
+  check("slct.f32.f32 %d, %a, %b, %c;", "r=rrr", triples(floats(), floats(), floats()),
+        [](const auto& v) { return f32(v[2]) >= 0 ? v[0] : v[1]; });
+  check("slct.ftz.f64.f32 %d, %a, %b, %c;", "d=ddr", triples(doubles(), doubles(), floats()),
+        [](const auto& v) { return f32(v[2]) >= 0 || std::fpclassify(f32(v[2])) == FP_SUBNORMAL ? v[0] : v[1]; });
 }
 
 TEST_CASE("testp") {
@@ -197,4 +203,10 @@ TEST_CASE("mov, packing and unpacking") {
   const std::string wide = ".reg .b128 %z;\nmov.b128 %z, {%a, %b};\nmov.b128 {%d, %e}, %z;";
   check(wide, "dd=dd", pairs(integers(64), integers(64)), [](const auto& v) { return v[0]; });
   check_second(wide, "dd=dd", pairs(integers(64), integers(64)), [](const auto& v) { return v[1]; });
+  const std::string copied = ".reg .b128 %y, %z;\nmov.b128 %y, {%a, %b};\nmov.b128 %z, %y;\nmov.b128 {%d, %e}, %z;";
+  check(copied, "dd=dd", pairs(integers(64), integers(64)), [](const auto& v) { return v[0]; });
+  check_second(copied, "dd=dd", pairs(integers(64), integers(64)), [](const auto& v) { return v[1]; });
+  // Time goes on.
+  check(".reg .b64 %z;\nmov.u64 %z, %clock64;\nmov.u64 %d, %clock64;\nsub.u64 %d, %d, %z;\nmin.u64 %d, %d, %a;", "d=d",
+        singles({1}), [](const auto&) { return 1; });
 }

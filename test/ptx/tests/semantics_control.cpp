@@ -263,7 +263,7 @@ TEST_CASE("what stops a launch, and how it is told") {
   device.shape.block = {64};
   const std::string never = fault_of("setp.lt.u32 %q, %t, 32;\n@%q bra end;\nbar.sync 2, 64;\nend:\n", device);
   CHECK(contains(never, "deadlock in kernel k: every thread waits"));
-  CHECK(contains(never, "block (0,0,0) warp 1 lanes 0xffffffff"));
+  CHECK(contains(never, "block (0,0,0), threads (32,0,0) to (63,0,0), at "));
   CHECK(contains(never, "bar.sync 2, 64"));
   const std::string spin = fault_of(
       "wait:\nld.volatile.shared.u32 %x2, [%smem];\nmov.u32 %x2, 0;\nsetp.eq.u32 %q, %x2, 0;\n@%q bra wait;", device);

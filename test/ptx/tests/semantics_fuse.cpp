@@ -60,8 +60,32 @@ TEST_CASE("fuse: sums and differences, the product on either side") {
               [](float a, float b, float c) { return std::fma(a, b, -c); });
   check_fused(".reg .f32 %p;\nmul.f32 %p, %a, %b;\nsub.f32 %d, %c, %p;",
               [](float a, float b, float c) { return std::fma(-a, b, c); });
+  check_fused(".reg .f32 %p;\nmul.ftz.f32 %p, %a, %b;\nsub.ftz.f32 %d, %c, %p;",
+              [](float a, float b, float c) { return std::fma(-a, b, c); });
   check_fused(".reg .f32 %p, %m;\nneg.f32 %m, %c;\nmul.ftz.f32 %p, %a, %b;\nsub.ftz.f32 %d, %p, %m;",
               [](float a, float b, float c) { return std::fma(a, b, c); });
+}
+
+TEST_CASE("fuse: differences in f64") {
+  const Operands operands = {{bits(1.0 + 0x1p-30), bits(1.0 + 0x1p-29), bits(1.0)}, {bits(0.1), bits(0.3), bits(0.03)}};
+  const auto check_difference = [&](const std::string& text,
+                                    const std::function<double(double, double, double)>& exact) {
+    CAPTURE(text);
+    const auto plain = results(text, "d=ddd", operands, false);
+    bool fused_once = false;
+    for (uint64_t seed = 0; seed < 20; ++seed) {
+      const auto found = results(text, "d=ddd", operands, true, seed);
+      if (found == plain) continue;
+      fused_once = true;
+      for (size_t k = 0; k < operands.size(); ++k)
+        CHECK(found[k][0] == bits(exact(f64(operands[k][0]), f64(operands[k][1]), f64(operands[k][2]))));
+    }
+    CHECK(fused_once);
+  };
+  check_difference(".reg .f64 %p;\nmul.f64 %p, %a, %b;\nsub.f64 %d, %p, %c;",
+                   [](double a, double b, double c) { return std::fma(a, b, -c); });
+  check_difference(".reg .f64 %p;\nmul.f64 %p, %a, %b;\nsub.f64 %d, %c, %p;",
+                   [](double a, double b, double c) { return std::fma(-a, b, c); });
 }
 
 TEST_CASE("fuse: never a rounding that is written, a second use, another block or a factor that has gone") {

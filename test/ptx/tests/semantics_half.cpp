@@ -96,8 +96,12 @@ TEST_CASE("add, sub, mul of halves") {
 }
 
 TEST_CASE("fma of halves: one rounding") {
-  const std::vector<Modifier> modifiers = {
-      kModifiers[0], kModifiers[1], kModifiers[2], {".relu", false, false, true, false}};
+  const std::vector<Modifier> modifiers = {kModifiers[0],
+                                           kModifiers[1],
+                                           kModifiers[2],
+                                           kModifiers[3],
+                                           {".relu", false, false, true, false},
+                                           {".ftz.relu", true, false, true, true}};
   check_half("fma.rn", 3, modifiers, [](const auto& x) { return exact_sum(x[0] * x[1], x[2]); });
 }
 
@@ -114,10 +118,15 @@ TEST_CASE("min, max, neg, abs of halves") {
     const std::string mnemonic = less ? "min" : "max";
     check_half(mnemonic, 2, modifiers, [&](const auto& x) { return extremum(x[0], x[1], less, false); });
     check_half(mnemonic, 2, nan_modifiers, [&](const auto& x) { return extremum(x[0], x[1], less, true); });
-    check_half(mnemonic, 2, {{".xorsign.abs", false, false, false, false}}, [&](const auto& x) {
-      const Exact size = extremum(std::fabs(x[0]), std::fabs(x[1]), less, false);
-      return Exact{std::signbit(x[0]) != std::signbit(x[1]) ? -size.value : size.value};
-    });
+    for (const bool nan : {false, true}) {
+      const std::string suffix = nan ? ".NaN.xorsign.abs" : ".xorsign.abs", flushed = ".ftz" + suffix;
+      check_half(mnemonic, 2,
+                 {{suffix.c_str(), false, false, false, false}, {flushed.c_str(), true, false, false, true}},
+                 [&](const auto& x) {
+                   const Exact size = extremum(std::fabs(x[0]), std::fabs(x[1]), less, nan);
+                   return Exact{std::signbit(x[0]) != std::signbit(x[1]) ? -size.value : size.value};
+                 });
+    }
   }
   for (const HalfType& type : kTypes) {
     const std::string name = type.name;
@@ -126,6 +135,10 @@ TEST_CASE("min, max, neg, abs of halves") {
     check("neg." + name + "x2 %d, %a;", "r=r", singles(half_pairs()), [](const auto& v) { return v[0] ^ 0x80008000; });
     check("abs." + name + "x2 %d, %a;", "r=r", singles(half_pairs()), [](const auto& v) { return v[0] & 0x7fff7fff; });
   }
-  check("neg.ftz.f16 %d, %a;", "h=h", singles(halves()),
-        [](const auto& v) { return flush_half(static_cast<uint16_t>(v[0])) ^ 0x8000; });
+  const auto flushed = [](uint64_t x) { return uint64_t{flush_half(static_cast<uint16_t>(x))}; };
+  const auto both = [&](uint64_t x) { return flushed(x & 0xffff) | flushed(x >> 16) << 16; };
+  check("neg.ftz.f16 %d, %a;", "h=h", singles(halves()), [&](const auto& v) { return flushed(v[0]) ^ 0x8000; });
+  check("abs.ftz.f16 %d, %a;", "h=h", singles(halves()), [&](const auto& v) { return flushed(v[0]) & 0x7fff; });
+  check("neg.ftz.f16x2 %d, %a;", "r=r", singles(half_pairs()), [&](const auto& v) { return both(v[0]) ^ 0x80008000; });
+  check("abs.ftz.f16x2 %d, %a;", "r=r", singles(half_pairs()), [&](const auto& v) { return both(v[0]) & 0x7fff7fff; });
 }

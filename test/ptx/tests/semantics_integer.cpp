@@ -89,13 +89,15 @@ TEST_CASE("add, min and max of packed 16-bit integers") {
           [&](const auto& v) { return each(v, [](Wide a, Wide b) { return std::max(a, b); }); });
   }
   const IntegerType half{"", 16, true};
-  check("max.relu.s16x2 %d, %a, %b;", "r=rr", pairs(integers(32), integers(32)), [&](const auto& v) {
-    const auto one = [&](int shift) {
-      return static_cast<uint64_t>(std::max<Wide>(0, std::max(half.value(v[0] >> shift), half.value(v[1] >> shift)))) &
-             0xffff;
-    };
-    return one(0) | one(16) << 16;
-  });
+  for (const bool least : {false, true})
+    check(std::string(least ? "min" : "max") + ".relu.s16x2 %d, %a, %b;", "r=rr", pairs(integers(32), integers(32)),
+          [&](const auto& v) {
+            const auto one = [&](int shift) {
+              const Wide a = half.value(v[0] >> shift), b = half.value(v[1] >> shift);
+              return static_cast<uint64_t>(std::max<Wide>(0, least ? std::min(a, b) : std::max(a, b))) & 0xffff;
+            };
+            return one(0) | one(16) << 16;
+          });
 }
 
 TEST_CASE("mul.hi, mad.lo, mad.hi") {
@@ -220,6 +222,14 @@ TEST_CASE("carry chains: add.cc, addc, sub.cc, subc, mad.cc, madc") {
   check_words("mad.lo.cc.s32 %d, %a, %b, %c;\nmadc.hi.s32 %e, %a, %b, %f;", [](const auto& v) {
     const int64_t product = int64_t{static_cast<int32_t>(v[0])} * static_cast<int32_t>(v[1]);
     return static_cast<uint64_t>(product) + (v[2] | v[3] << 32);
+  });
+  check_high("mad.lo.cc.u64 %d, %a, %c, %b;\nmadc.hi.u64 %e, %a, %c, %f;", [](auto a, auto b) {
+    return static_cast<unsigned __int128>(static_cast<uint64_t>(a)) * static_cast<uint64_t>(b) +
+           (b >> 64 << 64 | a >> 64);
+  });
+  check_high("mad.lo.cc.s64 %d, %a, %c, %b;\nmadc.hi.s64 %e, %a, %c, %f;", [](auto a, auto b) {
+    const auto word = [](auto x) { return static_cast<__int128>(static_cast<int64_t>(static_cast<uint64_t>(x))); };
+    return static_cast<unsigned __int128>(word(a) * word(b)) + (b >> 64 << 64 | a >> 64);
   });
   // A carry through the middle of three words: addc.cc takes one and makes one.
   check(".reg .b32 %z;\nadd.cc.u32 %z, %a, %b;\naddc.cc.u32 %z, %c, %f;\naddc.u32 %d, 0, 0;", "r=rrrr", words,

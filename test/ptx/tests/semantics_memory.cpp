@@ -94,8 +94,8 @@ TEST_CASE("st: every width and vector, in every space, touches its bytes and no 
   for (int space = 0; space < 3; ++space)
     for (const bool generic : {false, true})
       for (const Element& e : kElements)
-        for (size_t count : {1, 2, 4}) {
-          if (count * e.width > 32) continue;
+        for (size_t count : {1, 2, 4, 8}) {
+          if (count * e.width > 32 || (count == 8 && e.width < 4)) continue;
           const std::string vector = count == 1 ? "" : ".v" + std::to_string(count);
           const std::string opcode = std::string("st") + (generic ? "" : kSpaceNames[space]) + vector + "." + e.type;
           CAPTURE(opcode);
@@ -221,6 +221,10 @@ TEST_CASE("atom and red: integers") {
   check_atomic("max", "s64", 8, uint64_t{1} << 63, values, [](uint64_t a, uint64_t b) {
     return static_cast<uint64_t>(std::max(static_cast<int64_t>(a), static_cast<int64_t>(b)));
   });
+  check_atomic("max", "u64", 8, 0, values, [](uint64_t a, uint64_t b) { return std::max(a, b); });
+  check_atomic("min", "s64", 8, ~uint64_t{0} >> 1, values, [](uint64_t a, uint64_t b) {
+    return static_cast<uint64_t>(std::min(static_cast<int64_t>(a), static_cast<int64_t>(b)));
+  });
   for (const auto& [type, width] : {std::pair{"b32", size_t{4}}, std::pair{"b64", size_t{8}}}) {
     check_atomic("and", type, width, ~uint64_t{0}, values, [](uint64_t a, uint64_t b) { return a & b; });
     check_atomic("or", type, width, 0, values, [](uint64_t a, uint64_t b) { return a | b; });
@@ -233,7 +237,7 @@ TEST_CASE("atom and red: integers") {
 }
 
 TEST_CASE("atom and red: floats, with sums that are exact in any order") {
-  std::vector<uint64_t> singles, doubles, halves, brains, pairs;
+  std::vector<uint64_t> singles, doubles, halves, brains, pairs, brain_pairs;
   for (int k = 0; k < 64; ++k) {
     const float x = static_cast<float>(k % 5 - 2);
     singles.push_back(bits(x));
@@ -241,6 +245,7 @@ TEST_CASE("atom and red: floats, with sums that are exact in any order") {
     halves.push_back(semantics::round_half(x, false, 0));
     brains.push_back(semantics::round_half(x, true, 0));
     pairs.push_back(halves.back() | halves.back() << 16);
+    brain_pairs.push_back(brains.back() | brains.back() << 16);
   }
   const auto half_sum = [](bool is_bf16) {
     return [is_bf16](uint64_t a, uint64_t b) -> uint64_t {
@@ -257,6 +262,30 @@ TEST_CASE("atom and red: floats, with sums that are exact in any order") {
   check_atomic("add.noftz", "bf16", 2, 0x3f80, brains, half_sum(true));
   check_atomic("add.noftz", "f16x2", 4, 0x3c003c00, pairs,
                [&](uint64_t a, uint64_t b) { return half_sum(false)(a, b) | half_sum(false)(a >> 16, b >> 16) << 16; });
+  check_atomic("add.noftz", "bf16x2", 4, 0x3f803f80, brain_pairs,
+               [&](uint64_t a, uint64_t b) { return half_sum(true)(a, b) | half_sum(true)(a >> 16, b >> 16) << 16; });
+}
+
+TEST_CASE("atom and red: least and greatest of halves, single and in pairs") {
+  std::vector<uint64_t> values[2], pairs[2];  // [bf16]
+  for (const bool is_bf16 : {false, true})
+    for (int k = 0; k < 64; ++k) {
+      const auto half = [&](int number) { return uint64_t{semantics::round_half(number - 40, is_bf16, 0)}; };
+      values[is_bf16].push_back(half(k * 37 % 64));
+      pairs[is_bf16].push_back(values[is_bf16].back() | half(k * 29 % 61) << 16);
+    }
+  for (const bool is_bf16 : {false, true})
+    for (const bool least : {false, true}) {
+      const auto chosen = [=](uint64_t a, uint64_t b) {
+        const auto value = [=](uint64_t x) { return semantics::half_value(static_cast<uint16_t>(x), is_bf16); };
+        return ((value(a) < value(b)) == least ? a : b) & 0xffff;
+      };
+      const std::string name = is_bf16 ? "bf16" : "f16", operation = least ? "min.noftz" : "max.noftz";
+      const uint64_t first = values[is_bf16][7];
+      check_atomic(operation, name, 2, first, values[is_bf16], chosen);
+      check_atomic(operation, name + "x2", 4, first | first << 16, pairs[is_bf16],
+                   [&](uint64_t a, uint64_t b) { return chosen(a, b) | chosen(a >> 16, b >> 16) << 16; });
+    }
 }
 
 TEST_CASE("atom.cas: a counter by compare and swap, in 16, 32 and 64 bits; atom.exch passes each value on once") {
@@ -279,19 +308,23 @@ TEST_CASE("atom.cas: a counter by compare and swap, in 16, 32 and 64 bits; atom.
                  std::vector<uint64_t>{cell});
       CHECK(device.get<uint64_t>(cell, 1)[0] == 3 * 96);
     }
-  Device device;
-  const uint64_t cell = device.put(std::vector<uint32_t>{1000}), out = device.take_array<uint32_t>(32);
-  device.run(kernel(".reg .b32 %old; .reg .u64 %o;\natom.global.exch.b32 %old, [%p0], %t;\n"
-                    "mul.wide.u32 %o, %t, 4;\nadd.u64 %o, %o, %p1;\nst.global.u32 [%o], %old;",
-                    2),
-             std::vector<uint64_t>{cell, out});
-  auto seen = device.get<uint32_t>(out, 32);
-  seen.push_back(device.get<uint32_t>(cell, 1)[0]);
-  std::sort(seen.begin(), seen.end());
-  std::vector<uint32_t> expected(32);
-  std::iota(expected.begin(), expected.end(), 0);
-  expected.push_back(1000);
-  CHECK(seen == expected);
+  for (const std::string type : {"32", "64"}) {
+    const std::string b = "b" + type;
+    Device device;
+    const uint64_t cell = device.put(std::vector<uint64_t>{1000}), out = device.put(std::vector<uint64_t>(32));
+    device.run(kernel(".reg ." + b + " %old, %new; .reg .u64 %o;\ncvt.u" + type + ".u32 %new, %t;\natom.global.exch." +
+                          b + " %old, [%p0], %new;\nmul.wide.u32 %o, %t, 8;\nadd.u64 %o, %o, %p1;\nst.global." + b +
+                          " [%o], %old;",
+                      2),
+               std::vector<uint64_t>{cell, out});
+    auto seen = device.get<uint64_t>(out, 32);
+    seen.push_back(device.get<uint64_t>(cell, 1)[0]);
+    std::sort(seen.begin(), seen.end());
+    std::vector<uint64_t> expected(32);
+    std::iota(expected.begin(), expected.end(), 0);
+    expected.push_back(1000);
+    CHECK(seen == expected);
+  }
 }
 
 // --- faults

@@ -5,6 +5,6 @@ import { exampleTokens, tinyModel } from "../example.js";
 
 const model = LanguageModel.create(tinyModel, { dtype: "bf16", seed: 7 });
 const data = tokenDataset(exampleTokens(), { vocabSize: 256 });
-for await (const { step, loss } of new Trainer(model, { data, steps: workerData as number, batchSize: 4 })) {
+for await (const { step, loss } of new Trainer(model, { data, steps: workerData as number, batchSize: 2 })) {
   parentPort?.postMessage({ step, loss });
 }
