@@ -30,6 +30,7 @@ export default defineConfig({
           include: onGpu,
           exclude: [slow, ...notOnGpu, ...tooLong],
           testTimeout: 300_000,
+          hookTimeout: 300_000,
           maxWorkers: 2,
         },
       },

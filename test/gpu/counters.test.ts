@@ -16,14 +16,11 @@ const conflicts: readonly (readonly [kernel: RegExp, share: number])[] = [
   // CUTLASS keeps f32 tiles of C and D in rows of 128 bytes swizzled by 16: the pairs of floats that half a warp moves
   // lie in four rows, two and two in the same banks. It is in the epilogue, which runs beside the other warp group.
   [/^gemm_sm90_.._f32/, 1 / 2],
-  // 33 bf16 a row: two rows down is one bank further. Once per call, for a matrix of d×d.
-  [/^transpose_kernel<bf16>/, 1 / 5],
 ];
 
 /** Kernels that touch more sectors than could hold the bytes, as a multiple of the least, and why. */
 const sectors: readonly (readonly [kernel: RegExp, multiple: number])[] = [
-  [/^adamw_kernel/, 1.87], // quads of floats stored one by one: the compiler splits them
-  [/^gemm_sm80_tn/, 2.01], // likewise what the gradient is added to
+  [/^gemm_sm80_tn/, 1.01],
   [/^gemm_sm80_nn_64x64/, 1.17],
   [/^add_exact/, 1.2], // each row's own entry, here and there
   [/^reduce_exponentials/, 1.2], // the entry of E that is cleared

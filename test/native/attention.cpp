@@ -244,7 +244,8 @@ TEST_CASE("attention: bf16 at every level") {
       check(problem.dq.values(), &Result::dq);
       check(problem.dk.values(), &Result::dk);
       check(problem.dv.values(), &Result::dv);
-      CHECK(max_error(problem.lse.values(), expected.lse) < 2e-5);  // sums are f32, truncated at worst: no bf16 step in lse
+      CHECK(max_error(problem.lse.values(), expected.lse) <
+            2e-5);  // sums are f32, truncated at worst: no bf16 step in lse
       CHECK(problem.guards_intact());
     }
   });
