@@ -93,6 +93,7 @@ interface Runtime {
   allocate(device: number, dtype: number, tag: number, ...shape: readonly number[]): Handle;
   allocatePacked(device: number, dtype: number, tag: number, n: number, k: number): Handle;
   view(of: Handle, offset: number, ...shape: readonly number[]): Handle;
+  reinterpret(of: Handle, dtype: number, ...shape: readonly number[]): Handle;
   free(tensor: Handle): void;
   write(tensor: Handle, data: Typed, offset: number): void;
   read(tensor: Handle): Promise<ArrayBuffer>;

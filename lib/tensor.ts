@@ -103,6 +103,14 @@ export class Tensor<D extends DType = DType> implements Disposable {
     return new Tensor(this.device, this.dtype, [...shape], "row_major", handle, "other");
   }
 
+  /** As `view`, of all of the memory, its bits read as another dtype's. */
+  viewAs<E extends DType>(dtype: E, shape: readonly number[]): Tensor<E> {
+    checkShape("viewAs", shape);
+    checkDtype("viewAs", dtype);
+    const handle = native().reinterpret(this.handle, dtypeIndex[dtype], ...shape);
+    return new Tensor(this.device, dtype, [...shape], "row_major", handle, "other");
+  }
+
   /** The elements as they are stored, after all ops enqueued so far. */
   async data(): Promise<DataOf<D>> {
     const buffer = await native().read(this.handle);

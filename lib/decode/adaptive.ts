@@ -61,6 +61,11 @@ export class Acceptance {
     this.settled = pays;
     return ++this.sinceProbe >= this.patience ? pays + 1 : pays;
   }
+
+  /** So many steps were taken without being chosen one by one. */
+  passed(steps: number): void {
+    this.sinceProbe += steps;
+  }
 }
 
 export interface Drafting {
@@ -126,7 +131,7 @@ async function measure(session: DecodeSession, slots: number, longest: number, h
   for (let round = 0; round <= rounds; round++) {
     for (const rows of plain.keys()) {
       await keepLeast(plain, rows, inARow, () =>
-        Promise.all(Array.from({ length: inARow }, () => session.verify(...idleRows(rows)))),
+        session.verifyInTurn(Array<ReturnType<typeof idleStep>>(inARow).fill(idleStep(rows))),
       );
     }
     for (const rows of rowCounts) await keepLeast(verify, rows, 1, () => session.verify(...idleRows(rows)));
@@ -151,6 +156,11 @@ const sorted = (times: ReadonlyMap<number, number>): (readonly [number, number])
 
 /** Rows without effect, and draws after them. */
 const idleRows = (count: number): [Row[], Draw[]] => [Array<Row>(count).fill(idle), Array<Draw>(count).fill(greedy)];
+
+const idleStep = (count: number): { rows: Row[]; draws: Draw[] } => {
+  const [rows, draws] = idleRows(count);
+  return { rows, draws };
+};
 
 const upTo = (n: number): number[] => Array.from({ length: n }, (_, i) => i + 1);
 

@@ -1,10 +1,12 @@
 // Decoding steps of one or many sequences: propose, read, keep what head 1 agrees with (arXiv 1811.03115).
+import { performance } from "node:perf_hooks";
 import type { LanguageModel } from "../mtp/model.js";
 import { judgeByRejection, judgeByTypicality, judgeExactly, type Judged, type Place } from "./acceptance.js";
 import { Acceptance, chooseLengths, stepCosts, type StepCosts } from "./adaptive.js";
 import type { DraftPredictor, DraftSession } from "./drafts.js";
 import type { GenerateSettings, Verification } from "./options.js";
-import { DecodeSession, drawnPlace, type Verdict } from "./session.js";
+import type { Draw } from "./inputs.js";
+import { DecodeSession, drawnPlace, inTurn, type Verdict } from "./session.js";
 import { Sequence, type DecodeStep, type Reading } from "./sequence.js";
 
 export interface EngineOptions {
@@ -37,7 +39,7 @@ interface ProposerLogits {
 }
 
 /** A forward and what it gave. */
-interface Flight {
+interface Forward {
   readonly parts: readonly Part[];
   readonly verdict: Verdict;
   readonly proposers: ProposerLogits | undefined;
@@ -62,8 +64,11 @@ export class DecodeEngine {
   private readonly active = new Map<Sequence, Acceptance>();
   private readonly free: number[];
   private costs: StepCosts | undefined;
-  /** Forwards under way, the oldest first. */
-  private readonly flights: Promise<Flight>[] = [];
+  /** Forwards under way, the oldest first, by those whose results arrive together. */
+  private readonly flights: Promise<Forward[]>[] = [];
+  /** Forwards that have arrived and were not passed on yet. */
+  private readonly landed: Forward[] = [];
+  private readonly pace = new Pace();
   /** Whether the last forward that was started has drafts. */
   private drafting = false;
   /** Where nobody drafts: which of the last forward's draws was a sequence's. */
@@ -113,11 +118,16 @@ export class DecodeEngine {
    * under way when this resolves: sequences started or released since take part or not from the next one on.
    */
   async step(): Promise<ReadonlyMap<Sequence, DecodeStep>> {
-    this.takeOff();
-    const flight = this.flights.shift();
-    if (!flight) return new Map();
-    const steps = this.land(await flight);
-    this.takeOff();
+    if (this.landed.length === 0) {
+      this.takeOff();
+      const flight = this.flights.shift();
+      if (!flight) return new Map();
+      this.landed.push(...(await flight));
+      this.pace.landed(this.landed.length);
+    }
+    const forward = this.landed.shift();
+    const steps = forward ? this.land(forward) : new Map<Sequence, DecodeStep>();
+    if (this.landed.length === 0) this.takeOff();
     return steps;
   }
 
@@ -146,7 +156,26 @@ export class DecodeEngine {
     }
   }
 
-  private readAhead(going: readonly Sequence[]): Promise<Flight> {
+  /** One forward, or several in turn where each sequence only reads the token that it drew last. */
+  private async readAhead(going: readonly Sequence[]): Promise<Forward[]> {
+    // The other rules draw on the host, one step at a time.
+    const simple = this.options.verify === "exact" && going.every(({ drawsNext }) => drawsNext);
+    const most = simple ? this.pace.forwards : 1;
+    const turns = [this.partsAhead(going)];
+    while (turns.length < most && going.every(({ canGoAhead }) => canGoAhead)) turns.push(this.partsAhead(going));
+    for (const sequence of going) this.active.get(sequence)?.passed(turns.length - 1);
+    const [only] = turns;
+    if (turns.length === 1 && only) return [await this.read(only)];
+    const verdicts = await this.session.verifyInTurn(
+      turns.map((parts) => ({
+        rows: parts.flatMap(({ reading }) => reading.rows),
+        draws: parts.flatMap(({ reading }) => reading.draws) as Draw[],
+      })),
+    );
+    return turns.map((parts, i) => ({ parts, verdict: verdicts[i] as Verdict, proposers: undefined }));
+  }
+
+  private partsAhead(going: readonly Sequence[]): Part[] {
     const share = this.promptShare(going);
     const parts = going.map((sequence) => {
       return { sequence, reading: sequence.readAhead(share, drawnPlace(this.drawPlaces.get(sequence) ?? 0)) };
@@ -157,16 +186,16 @@ export class DecodeEngine {
       this.drawPlaces.set(sequence, draw);
       draw += reading.drawn;
     }
-    return this.read(parts);
+    return parts;
   }
 
-  private async readOn(going: readonly Sequence[], lengths: readonly number[] | undefined): Promise<Flight> {
+  private async readOn(going: readonly Sequence[], lengths: readonly number[] | undefined): Promise<Forward[]> {
     this.costs ??= await stepCosts(this.session, this.options.slots, this.options.longest, !this.drafts);
     const drafts = await this.readDrafts(going, lengths ?? this.chooseLengths(going) ?? []);
-    return this.read([...this.readPrompts(going), ...drafts.parts], drafts);
+    return [await this.read([...this.readPrompts(going), ...drafts.parts], drafts)];
   }
 
-  private async read(parts: readonly Part[], drafts?: Drafted): Promise<Flight> {
+  private async read(parts: readonly Part[], drafts?: Drafted): Promise<Forward> {
     const rows = parts.flatMap(({ reading }) => reading.rows);
     const draws = parts.flatMap(({ reading }) => reading.draws);
     const [verdict, logits] = await Promise.all([
@@ -176,7 +205,7 @@ export class DecodeEngine {
     return { parts, verdict, proposers: drafts && logits && { values: logits, requests: drafts.requests } };
   }
 
-  private land({ parts, verdict, proposers }: Flight): ReadonlyMap<Sequence, DecodeStep> {
+  private land({ parts, verdict, proposers }: Forward): ReadonlyMap<Sequence, DecodeStep> {
     const steps = new Map<Sequence, DecodeStep>();
     let row = 0;
     let draw = 0;
@@ -299,6 +328,25 @@ export class DecodeEngine {
     return this.session.propose(requests, k, this.options.verify === "rejection");
   }
 }
+
+/** How many forwards are started at once where none has to wait for another: as many as arrive every few milliseconds. */
+class Pace {
+  private msPerForward = Infinity;
+  private last: number | undefined;
+
+  landed(forwards: number): void {
+    const now = performance.now();
+    const ms = (now - (this.last ?? -Infinity)) / forwards;
+    this.last = now;
+    this.msPerForward = Math.min(ms, Number.isFinite(this.msPerForward) ? (7 * this.msPerForward + ms) / 8 : ms);
+  }
+
+  get forwards(): number {
+    return Math.max(1, Math.min(inTurn, Math.floor(msAtOnce / this.msPerForward)));
+  }
+}
+
+const msAtOnce = 2;
 
 /** Where rows find what the heads proposed for the i-th that asked. */
 function headsPlaces(asking: readonly Asking[], i: number): number[] {

@@ -84,6 +84,11 @@ export class Sequence {
     return this.tokens.length - 1 - this.windowStart;
   }
 
+  /** Without drafts: whether what is read next is a token that was drawn last, known or not. */
+  get drawsNext(): boolean {
+    return this.readCount >= this.lastPosition;
+  }
+
   /** Tokens that a step may add at most: 1 and the longest draft that fits. */
   get room(): number {
     return Math.min(this.settings.maxNewTokens - this.addedCount, this.capacity - this.lastPosition);

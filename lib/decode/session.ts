@@ -48,8 +48,10 @@ interface Step {
 
 /** Longer steps are not recorded: prompts, whose ops run long enough to hide the enqueueing of the next. */
 const recordedRows = 64;
+/** Steps whose results can be read together. */
+export const inTurn = 8;
 /** Steps kept; each holds its temporary tensors. */
-const keptSteps = 96;
+const keptSteps = 256;
 /** Past positions that heads read at once when they catch up. */
 const catchUpRows = 256;
 
@@ -66,6 +68,7 @@ export class DecodeSession {
   private readonly rowsAtOnce: number;
   private readonly hostTokens: Int32Array;
   private readonly steps = new Map<string, Step>();
+  private readonly rings = new Map<number, Tensor>();
   /** Of each slot: how many positions heads 2 to n have read. */
   private readonly positionsRead: number[][];
 
@@ -110,41 +113,41 @@ export class DecodeSession {
   /** Reads the rows, as `read`, and draws a token after each of those that have a draw. */
   async verify(rows: readonly Row[], draws: readonly (Draw | undefined)[], withLogits = false): Promise<Verdict> {
     this.packUnembeddings(1);
-    const wanted: number[] = [];
-    const given: Draw[] = [];
-    for (const [i, draw] of draws.entries()) {
-      if (!draw) continue;
-      wanted.push(i);
-      given.push(draw);
+    if (isSteady(rows, draws)) {
+      return readVerdict(this.replay(rows, draws, 0, withLogits).outputs, roundUp(rows.length));
     }
-    const all = wanted.length === rows.length;
-    const steady = all && rows.length <= recordedRows;
-    const count = steady ? roundUp(rows.length) : rows.length;
-    const numbers = { tokens: this.sources(rows), wanted, draws: given };
-    // Only the RNN asks which rows belong together.
-    const runs =
-      this.model.config.trunk === "rnn" ? [...runsOf(rows), ...Array<number>(count - rows.length).fill(1)] : [];
-    const drawn = all ? count : wanted.length;
-    const run = (inputs: StepInputs): Tensor[] => {
-      const { tokens, logProbability, logits } = this.verdict(inputs, runs, !all);
-      return withLogits ? [tokens, logProbability, logits] : [tokens, logProbability];
-    };
-    if (steady) {
-      const key = `${withLogits ? "verify with logits" : "verify"} ${count} ${runs.join()}`;
-      const step = this.step(key, () => new StepInputs(this.model.device, count, 0, drawn), run);
-      step.inputs.write(rows, { ...numbers, wanted: [], capacity: this.capacity });
-      step.recording.replay();
-      return readVerdict(step.outputs, count);
-    }
-    const inputs = new StepInputs(this.model.device, count, wanted.length, drawn);
-    let outputs: Tensor[] = [];
+    const wanted = [...draws.keys()].filter((i) => draws[i] !== undefined);
+    const inputs = new StepInputs(this.model.device, rows.length, wanted.length, wanted.length);
+    let outputs: readonly Tensor[] = [];
     try {
-      inputs.write(rows, { ...numbers, capacity: this.capacity });
-      outputs = owning(() => scope(() => run(inputs)));
-      return await readVerdict(outputs, count);
+      const given = draws.filter((draw) => draw !== undefined);
+      inputs.write(rows, { tokens: this.sources(rows), wanted, draws: given, capacity: this.capacity });
+      const runs = runsOf(rows);
+      const { device } = this.model;
+      outputs = owning(() =>
+        scope(() => {
+          const results = empty([rows.length + 2 * wanted.length], { dtype: "i32", device });
+          const logits = this.verdict(inputs, runs, true, results);
+          return withLogits ? [results, logits] : [results];
+        }),
+      );
+      return await readVerdict(outputs, rows.length);
     } finally {
       for (const each of [inputs, ...outputs]) each.dispose();
     }
+  }
+
+  /** As `verify`, of several steps one after the other, at most `inTurn`: one row for each of the same number of sequences. */
+  async verifyInTurn(steps: readonly { rows: readonly Row[]; draws: readonly Draw[] }[]): Promise<Verdict[]> {
+    this.packUnembeddings(1);
+    for (const [turn, { rows, draws }] of steps.entries()) this.replay(rows, draws, turn, false);
+    const count = roundUp(steps[0]?.rows.length ?? 0);
+    const size = 3 * count;
+    const ring = this.ring(count).view([steps.length * size]);
+    const read = ring.data();
+    ring.dispose();
+    const values = (await read) as Int32Array;
+    return steps.map((_, turn) => verdictOf(values.subarray(turn * size, (turn + 1) * size), count));
   }
 
   /**
@@ -182,18 +185,63 @@ export class DecodeSession {
     for (const step of this.steps.values()) disposeStep(step);
     this.trunk.dispose();
     this.wiring.dispose();
-    for (const each of [this.pool, ...this.unembeddings.values()]) each.dispose();
+    for (const each of [this.pool, ...this.rings.values(), ...this.unembeddings.values()]) each.dispose();
   }
 
   // ---- the two forwards ---------------------------------------------------------------------------------------------
 
-  /** tokens: (R) read and (D) drawn, one after the other; of the drawn ones log-probabilities (D) and logits (D, V). */
-  private verdict(inputs: StepInputs, runs: readonly number[], some: boolean) {
+  /** A recorded step on the rows; turn: which of those that are read together. */
+  private replay(rows: readonly Row[], draws: readonly (Draw | undefined)[], turn: number, withLogits: boolean): Step {
+    const count = roundUp(rows.length);
+    // Only the RNN asks which rows belong together.
+    const runs =
+      this.model.config.trunk === "rnn" ? [...runsOf(rows), ...Array<number>(count - rows.length).fill(1)] : [];
+    const ring = this.ring(count);
+    const step = this.step(
+      `verify ${count} ${turn} ${withLogits} ${runs.join()}`,
+      () => new StepInputs(this.model.device, count, 0, count),
+      (inputs) => {
+        const results = ring.view([3 * count], turn * 3 * count);
+        const logits = this.verdict(inputs, runs, false, results);
+        return withLogits ? [results, logits] : [results];
+      },
+    );
+    const numbers = {
+      tokens: this.sources(rows),
+      wanted: [],
+      draws: draws as readonly Draw[],
+      capacity: this.capacity,
+    };
+    step.inputs.write(rows, numbers);
+    step.recording.replay();
+    return step;
+  }
+
+  /** Where steps of so many rows leave their results, in turn: (inTurn, 3·rows) i32. */
+  private ring(rows: number): Tensor {
+    let ring = this.rings.get(rows);
+    if (!ring) {
+      const { device } = this.model;
+      ring = owning(() => empty([inTurn * 3 * rows], { dtype: "i32", device, tag: "data" }));
+      this.rings.set(rows, ring);
+    }
+    return ring;
+  }
+
+  /**
+   * results (R + 2·D) i32: tokens read, tokens drawn, the bits of the drawn ones' log-probabilities. Returns the logits
+   * (D, V).
+   */
+  private verdict(inputs: StepInputs, runs: readonly number[], some: boolean, results: Tensor): Tensor {
     const token = gatherRows(this.pool, inputs.token);
     const logits = this.headOneLogits(token, inputs.rows(runs), some ? inputs.wanted : undefined);
     const { token: drawn, logProbability } = sample(logits, inputs.drawSettings, inputs.counters);
     copyInto(this.pool.view([drawn.size], this.rowsAtOnce), drawn);
-    return { tokens: concatenate([token.view([token.size]), drawn]), logProbability, logits };
+    const [R, D] = [token.size, drawn.size];
+    copyInto(results.view([R]), token.view([R]));
+    copyInto(results.view([D], R), drawn);
+    copyInto(results.view([D], R + D), logProbability.viewAs("i32", [D]));
+    return logits;
   }
 
   /** Logits (M, V) of the rows at `wanted`, or of all. */
@@ -320,14 +368,21 @@ function disposeStep({ inputs, recording, outputs }: Step): void {
   for (const each of [inputs, ...outputs]) each.dispose();
 }
 
-async function readVerdict(outputs: readonly Tensor[], rows: number): Promise<Verdict> {
-  const [tokens, logProbabilities, logits] = (await Promise.all(outputs.map((each) => each.data()))) as [
-    Int32Array,
-    Float32Array,
-    Float32Array?,
-  ];
-  return { read: tokens.subarray(0, rows), drawn: tokens.subarray(rows), logProbabilities, logits };
+async function readVerdict([results, logits]: readonly Tensor[], R: number): Promise<Verdict> {
+  const [values, scores] = await Promise.all([results?.data(), logits?.data()]);
+  return verdictOf(values as Int32Array, R, scores as Float32Array | undefined);
 }
+
+/** values: as `verdict` leaves them, of R rows. */
+function verdictOf(values: Int32Array, R: number, logits?: Float32Array): Verdict {
+  const D = (values.length - R) / 2;
+  const logProbabilities = new Float32Array(values.buffer, values.byteOffset + 4 * (R + D), D);
+  return { read: values.subarray(0, R), drawn: values.subarray(R, R + D), logProbabilities, logits };
+}
+
+/** Whether a step is one of those that come again and again. */
+const isSteady = (rows: readonly Row[], draws: readonly (Draw | undefined)[]): boolean =>
+  rows.length <= recordedRows && draws.every((draw) => draw !== undefined);
 
 /** (…) stacked along the first dimension. */
 function concatenate(parts: readonly Tensor[]): Tensor {

@@ -1,6 +1,8 @@
 // One query row against the cache. The keys of a sequence are cut at multiples of kRange positions; a task takes one
 // range of one (row, g), and the ranges of a row are put together in order. So a row's bits depend on its own prefix
-// alone, whatever else is in the batch, and one long sequence still keeps all threads busy.
+// alone, whatever else is in the batch, and one long sequence still keeps all threads busy. (Tried: keys and values
+// widened to floats once for four rows of a sequence. Of 120 keys, D = 64, a row and head then takes 0.69 µs instead of
+// 0.79, but a row alone 1.18.)
 #include "attention.h"
 
 namespace FORETOKEN_LEVEL_NAMESPACE {

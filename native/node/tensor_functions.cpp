@@ -77,6 +77,22 @@ static napi_value view(napi_env env, napi_callback_info info) {
   return made(given, handle, {.code = "OUT_OF_MEMORY", .op = "view", .text = "too many tensors are alive"});
 }
 
+// reinterpret(handle, dtype, ...shape) → handle
+static napi_value reinterpret(napi_env env, napi_callback_info info) {
+  const Arguments given(env, info);
+  const Tensor* of = given.tensor(0, "viewAs");
+  if (!of) return nullptr;
+  const std::optional<View> shape = given.shape(2, static_cast<DType>(given.number(1)), "viewAs");
+  if (!shape) return nullptr;
+  if (of->view.layout != Layout::row_major || byte_count(*shape) != byte_count(of->view))
+    return refuse(given, "viewAs", "shape", "a row-major tensor of the same number of bytes",
+                  std::to_string(byte_count(of->view)) + " and " + std::to_string(byte_count(*shape)) + " bytes");
+  View view = *shape;
+  view.data = of->view.data;
+  const Handle handle = given.environment().tensors().add(view, of->storage);
+  return made(given, handle, {.code = "OUT_OF_MEMORY", .op = "viewAs", .text = "too many tensors are alive"});
+}
+
 // free(handle)
 static napi_value free_tensor(napi_env env, napi_callback_info info) {
   const Arguments given(env, info);
@@ -183,9 +199,9 @@ static napi_value sync(napi_env env, napi_callback_info info) {
 
 std::span<const Function> tensor_functions() {
   static constexpr Function functions[] = {{"allocate", allocate}, {"allocatePacked", allocate_packed},
-                                           {"view", view},         {"free", free_tensor},
-                                           {"write", write},       {"read", read},
-                                           {"sync", sync}};
+                                           {"view", view},         {"reinterpret", reinterpret},
+                                           {"free", free_tensor},  {"write", write},
+                                           {"read", read},         {"sync", sync}};
   return functions;
 }
 

@@ -172,6 +172,18 @@ describe("views", () => {
     expect(device.memory().live).toBe(before);
   });
 
+  it("as another dtype have the same bits, and as many bytes", async () => {
+    using base = tensor([1, -2, 0.5, 0]);
+    using bits = base.viewAs("i32", [4]);
+    expect(await bits.data()).toEqual(Int32Array.of(0x3f800000, 0xc0000000 | 0, 0x3f000000, 0));
+    using halves = base.viewAs("bf16", [2, 4]);
+    expect((await halves.data())[1]).toBe(0x3f80);
+    expect(() => base.viewAs("bf16", [4])).toThrow(code("BAD_ARGUMENT"));
+    expect(() => base.viewAs("i64" as "i32", [2])).toThrow(code("BAD_ARGUMENT"));
+    using packed = emptyPacked(8, 8, { dtype: "bf16", device });
+    expect(() => packed.viewAs("i32", [32])).toThrow(code("BAD_ARGUMENT"));
+  });
+
   it("must stay inside", () => {
     using base = zeros([6]);
     expect(() => base.view([4], 3)).toThrow(code("BAD_ARGUMENT"));
