@@ -48,8 +48,11 @@ describe.runIf(onSoftwareGpu)("the host waits for nothing", () => {
     expect(await perStep("train")).toMatchObject({ synchronizations: 0, allocations: 0, reads: 3 });
   });
 
-  it("in a decoding step, which reads its token and the token's log-probability", async () => {
-    expect(await perStep("decode")).toMatchObject({ synchronizations: 0, allocations: 0, reads: 2 });
+  it("in a decoding step: tokens and their log-probabilities are read once for one or several", async () => {
+    const { reads, ...rest } = await perStep("decode");
+    expect(rest).toMatchObject({ synchronizations: 0, allocations: 0 });
+    expect(reads).toBeGreaterThan(0);
+    expect(reads).toBeLessThanOrEqual(1);
   });
 
   it("unless it is told to: then every launch is waited for, and counted", async () => {
