@@ -105,8 +105,8 @@ async function runGenerate(folder: string, options: GenerateCommandOptions): Pro
   }
   if (output.live) output.piece("\n");
   if (options.view !== undefined) writeView(options.view, prompt, written);
-  const plain = options.stats && !interrupt.signal.aborted ? await plainDecoding(model, prompt, settings) : undefined;
-  finish(output, options, model, prompt, written, plain);
+  const compared = options.stats && !interrupt.signal.aborted ? await compare(model, prompt, settings) : undefined;
+  finish(output, options, model, prompt, written, compared);
   return interrupt.signal.aborted ? interruptedCode : 0;
 }
 
@@ -175,16 +175,26 @@ class Written {
   }
 }
 
-/** The same text once more without drafts, to compare the speed. */
-async function plainDecoding(model: LanguageModel, prompt: string, settings: Settings): Promise<Written | undefined> {
+interface Compared {
+  readonly plain: Written;
+  readonly speculative: Written;
+}
+
+/** The same text twice more, without drafts and with them: what was written first was also what warmed the process up. */
+async function compare(model: LanguageModel, prompt: string, settings: Settings): Promise<Compared | undefined> {
   if (settings.speculate === "off" || (model.heads.length === 1 && !settings.draft)) return undefined;
-  const written = new Written();
   try {
-    for await (const _ of written.write(model, prompt, { ...settings, speculate: "off" }));
+    const plain = await writeAll(model, prompt, { ...settings, speculate: "off" });
+    return { plain, speculative: await writeAll(model, prompt, settings) };
   } catch (error) {
     if (!(error instanceof ForetokenError && error.code === "ABORTED")) throw error;
     return undefined;
   }
+}
+
+async function writeAll(model: LanguageModel, prompt: string, settings: Settings): Promise<Written> {
+  const written = new Written();
+  for await (const _ of written.write(model, prompt, settings));
   return written;
 }
 
@@ -202,14 +212,14 @@ function finish(
   model: LanguageModel,
   prompt: string,
   written: Written,
-  plain: Written | undefined,
+  compared: Compared | undefined,
 ): void {
   const { tokens, firstTokenMs, tokensPerSecond, statistics } = written;
   const promptTokens = tokenizerOf(model).encode(prompt).length;
   const { forwards, tokensPerForward, acceptances, places } = statistics;
   output.event("done", {
     ...{ promptTokens, tokens, firstTokenMs, tokensPerSecond, forwards, tokensPerForward, acceptances },
-    plainTokensPerSecond: plain?.tokensPerSecond ?? null,
+    plainTokensPerSecond: compared?.plain.tokensPerSecond ?? null,
   });
   if (output.json) return;
   const room = model.config.maxPositions - promptTokens;
@@ -225,14 +235,17 @@ function finish(
     ({ proposed, accepted }, i) => `head ${i + 2} ${formatShare(accepted / proposed)} of ${proposed}`,
   );
   if (shares.length > 0) output.note(`right, after right ones: ${shares.join(", ")}`);
-  if (plain?.tokensPerSecond && tokensPerSecond) {
-    const same = plain.pieces.map(({ text }) => text).join("") === written.pieces.map(({ text }) => text).join("");
-    const ratio = tokensPerSecond / plain.tokensPerSecond;
-    output.note(
-      `plain decoding: ${plain.tokensPerSecond.toFixed(0)} tokens/s, ${same ? "the same text" : "ANOTHER TEXT"}; ` +
-        `speculation is ${ratio.toFixed(2)} times as fast`,
-    );
-  }
+  if (compared) output.note(comparison(compared));
+}
+
+function comparison({ plain, speculative }: Compared): string {
+  const textOf = ({ pieces }: Written): string => pieces.map(({ text }) => text).join("");
+  const same = textOf(plain) === textOf(speculative) ? "the same text" : "ANOTHER TEXT";
+  const [slow, fast] = [plain.tokensPerSecond ?? NaN, speculative.tokensPerSecond ?? NaN];
+  return (
+    `once more: ${slow.toFixed(0)} tokens/s by plain decoding, ${fast.toFixed(0)} with drafts, ` +
+    `${(fast / slow).toFixed(2)} times as fast; ${same}`
+  );
 }
 
 function readPrompt({ prompt, promptFile }: GenerateCommandOptions): string {
