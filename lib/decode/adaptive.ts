@@ -2,7 +2,7 @@
 // cost on this device and from how often drafts have been right of late.
 import { performance } from "node:perf_hooks";
 import type { LanguageModel } from "../mtp/model.js";
-import { type Draw, greedy, idle, type Row } from "./inputs.js";
+import { type Draw, greedy, type Row } from "./inputs.js";
 import type { DecodeSession } from "./session.js";
 
 /** Milliseconds of a step's parts. */
@@ -102,12 +102,24 @@ export function chooseLengths(sequences: readonly Drafting[], costs: StepCosts):
 
 const measured = new WeakMap<LanguageModel, Map<string, Promise<StepCosts>>>();
 
-/** Measured once per model and shape of the session, on rows that have no effect. `heads`: whether they propose. */
-export function stepCosts(session: DecodeSession, slots: number, longest: number, heads: boolean): Promise<StepCosts> {
+/** What is measured: `heads` says whether they propose, `at` from where one sequence is about to go on. */
+export interface Measured {
+  readonly slots: number;
+  readonly longest: number;
+  readonly heads: boolean;
+  readonly at: { readonly sequence: number; readonly position: number };
+}
+
+/**
+ * Measured once per model and shape of the session, on steps of a sequence: what they read behind its end is read again, and
+ * the heads read what they would have to.
+ */
+export function stepCosts(session: DecodeSession, what: Measured): Promise<StepCosts> {
+  const { slots, longest, heads } = what;
   const ofModel = measured.get(session.model) ?? new Map<string, Promise<StepCosts>>();
   measured.set(session.model, ofModel);
   const key = [slots, session.capacity, longest, heads].join();
-  const known = ofModel.get(key) ?? measure(session, slots, longest, heads);
+  const known = ofModel.get(key) ?? measure(session, what);
   ofModel.set(key, known);
   known.catch(() => ofModel.delete(key));
   return known;
@@ -117,52 +129,66 @@ const rounds = 5;
 /** Forwards in a row, where they need not wait for each other. */
 const inARow = 4;
 
-async function measure(session: DecodeSession, slots: number, longest: number, heads: boolean): Promise<StepCosts> {
-  const widths = upTo(longest + 1);
+async function measure(session: DecodeSession, { slots, longest, heads, at }: Measured): Promise<StepCosts> {
+  const steps = (count: number): { rows: Row[]; draws: Draw[] } => ({
+    rows: Array.from({ length: count }, (_, i) => ({ ...at, token: 0, position: at.position + i })),
+    draws: Array<Draw>(count).fill(greedy),
+  });
+  const widths = doubling(longest + 1);
   const rowCounts = [...new Set([...widths, ...widths.map((width) => width * slots)])];
-  const plain = new Map(upTo(slots).map((rows) => [rows, Infinity]));
-  const verify = new Map(rowCounts.map((rows) => [rows, Infinity]));
-  const both = new Map(heads ? widths.slice(1).map((k) => [k, Infinity]) : []);
-  const keepLeast = async (times: Map<number, number>, size: number, steps: number, run: () => Promise<unknown>) => {
+  const plain = samplesOf(doubling(slots));
+  const verify = samplesOf(rowCounts);
+  const both = samplesOf(heads ? widths.slice(1) : []);
+  const time = async (samples: Samples, size: number, forwards: number, run: () => Promise<unknown>): Promise<void> => {
     const began = performance.now();
     await run();
-    times.set(size, Math.min(times.get(size) ?? Infinity, (performance.now() - began) / steps));
+    samples.get(size)?.push((performance.now() - began) / forwards);
   };
-  for (let round = 0; round <= rounds; round++) {
+  for (let round = 0; round < rounds; round++) {
     for (const rows of plain.keys()) {
-      await keepLeast(plain, rows, inARow, () =>
-        session.verifyInTurn(Array<ReturnType<typeof idleStep>>(inARow).fill(idleStep(rows))),
+      await time(plain, rows, inARow, () =>
+        session.verifyInTurn(Array<ReturnType<typeof steps>>(inARow).fill(steps(rows))),
       );
     }
-    for (const rows of rowCounts) await keepLeast(verify, rows, 1, () => session.verify(...idleRows(rows)));
+    const verifyRows = (count: number): Promise<unknown> => {
+      const { rows, draws } = steps(count);
+      return session.verify(rows, draws);
+    };
+    for (const rows of rowCounts) await time(verify, rows, 1, () => verifyRows(rows));
     for (const k of both.keys()) {
-      await keepLeast(both, k, 1, () => {
-        void session.propose([{ sequence: -1, to: 0, draws: Array<Draw>(k - 1).fill(greedy) }], k);
-        return session.verify(...idleRows(k));
+      await time(both, k, 1, () => {
+        const { sequence, position } = at;
+        void session.propose([{ sequence, to: position - 1, draws: steps(k - 1).draws }], k);
+        return verifyRows(k);
       });
     }
   }
-  const ofPlain = sorted(plain);
-  const ofVerify = sorted(verify);
+  const ofPlain = medians(plain);
+  const ofVerify = medians(verify);
+  const ofBoth = medians(both);
   return {
     plain: (rows) => interpolate(ofPlain, rows),
     verify: (rows) => interpolate(ofVerify, rows),
-    propose: (k) => Math.max(0, (both.get(k) ?? 0) - (both.has(k) ? interpolate(ofVerify, k) : 0)),
+    propose: (k) => (heads && k > 1 ? Math.max(0, interpolate(ofBoth, k) - interpolate(ofVerify, k)) : 0),
   };
 }
 
-const sorted = (times: ReadonlyMap<number, number>): (readonly [number, number])[] =>
-  [...times].sort(([a], [b]) => a - b);
+/** ms, by size. */
+type Samples = Map<number, number[]>;
+const samplesOf = (sizes: readonly number[]): Samples => new Map(sizes.map((size) => [size, []]));
 
-/** Rows without effect, and draws after them. */
-const idleRows = (count: number): [Row[], Draw[]] => [Array<Row>(count).fill(idle), Array<Draw>(count).fill(greedy)];
+/** Medians, by rising size. */
+function medians(samples: Samples): (readonly [number, number])[] {
+  const middle = (ms: readonly number[]): number => [...ms].sort((a, b) => a - b)[ms.length >> 1] ?? 0;
+  return [...samples].map(([size, ms]) => [size, middle(ms)] as const).sort(([a], [b]) => a - b);
+}
 
-const idleStep = (count: number): { rows: Row[]; draws: Draw[] } => {
-  const [rows, draws] = idleRows(count);
-  return { rows, draws };
-};
-
-const upTo = (n: number): number[] => Array.from({ length: n }, (_, i) => i + 1);
+/** 1, 2, 4, … and n. */
+function doubling(n: number): number[] {
+  const sizes: number[] = [];
+  for (let size = 1; size < n; size *= 2) sizes.push(size);
+  return [...sizes, n];
+}
 
 function interpolate(points: readonly (readonly [number, number])[], x: number): number {
   const right = points.findIndex(([size]) => size >= x);

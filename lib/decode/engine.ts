@@ -190,7 +190,7 @@ export class DecodeEngine {
   }
 
   private async readOn(going: readonly Sequence[], lengths: readonly number[] | undefined): Promise<Forward[]> {
-    this.costs ??= await stepCosts(this.session, this.options.slots, this.options.longest, !this.drafts);
+    this.costs ??= await this.measureSteps(going);
     const drafts = await this.readDrafts(going, lengths ?? this.chooseLengths(going) ?? []);
     return [await this.read([...this.readPrompts(going), ...drafts.parts], drafts)];
   }
@@ -274,6 +274,15 @@ export class DecodeEngine {
   private promptShare(going: readonly Sequence[]): number {
     const prompts = going.filter(({ decoding }) => !decoding).length;
     return Math.max(1, Math.floor(this.options.promptChunk / Math.max(prompts, 1)));
+  }
+
+  /** Of a text that is about to get its second token or a later one. */
+  private async measureSteps(going: readonly Sequence[]): Promise<StepCosts | undefined> {
+    const sequence = going.find(({ decoding, lastPosition }) => decoding && lastPosition > 0);
+    if (!this.options.adaptive || !sequence) return undefined;
+    const { slots, longest } = this.options;
+    const at = { sequence: sequence.slot, position: sequence.lastPosition };
+    return stepCosts(this.session, { slots, longest, heads: !this.drafts, at });
   }
 
   /** lengths: of the drafts of those that decode, in order. */

@@ -337,7 +337,7 @@ export class DecodeSession {
     if (!this.wiring.reads) return to;
     const read = this.positionsRead[slot] ?? [];
     const furthest = Math.max(...read.slice(0, k - 1));
-    const start = to - furthest < this.model.heads.length ? furthest : to;
+    const start = to - furthest < this.model.heads.length ? Math.min(furthest, to) : to;
     for (let head = 2; head <= k;) {
       const from = read[head - 2] ?? 0;
       let end = head;

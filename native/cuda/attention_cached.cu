@@ -7,6 +7,7 @@
 #include "reduce.cuh"
 #include "row_copy.cuh"
 #include "table.h"
+#include "workspace.h"
 
 namespace foretoken::cuda {
 namespace {
@@ -73,13 +74,11 @@ struct Partials {
   float *largest, *total, *sums;
   int64_t ranges;
 
-  Partials(void* workspace, const View& q, const CacheShape& n) : ranges(ceil_div(n.capacity, kRange)) {
-    largest = static_cast<float*>(workspace);
-    total = largest + q.shape[0] * q.shape[1] * ranges;
-    sums = total + q.shape[0] * q.shape[1] * ranges;
-  }
-  static size_t bytes(const View& q, const CacheShape& n) {
-    return q.shape[0] * q.shape[1] * ceil_div(n.capacity, kRange) * (n.D + 2) * sizeof(float);
+  Partials(Workspace& workspace, const View& q, const CacheShape& n) : ranges(ceil_div(n.capacity, kRange)) {
+    const int64_t count = q.shape[0] * q.shape[1] * ranges;
+    largest = workspace.take<float>(count);
+    total = workspace.take<float>(count);
+    sums = workspace.take<float>(count * n.D);
   }
 };
 
@@ -191,7 +190,8 @@ void attention_cached(const Call& call, In q, In key_cache, In value_cache, In s
                       Out out, double scale) {
   const int64_t R = q.shape[0], H = q.shape[1];
   const CacheShape n(key_cache);
-  const Partials partials(call.workspace, q, n);
+  Workspace workspace(call.workspace);
+  const Partials partials(workspace, q, n);
   const Rows rows = {elements<int32_t>(sequence), elements<int32_t>(position), elements<int32_t>(first_key), H};
   dispatch({q.dtype}, [&]<class T>(Element<T>) {
     launch(call, R * n.G * partials.ranges, kThreads, attend_range_kernel<T>, elements<T>(q), elements<T>(key_cache),
@@ -201,7 +201,9 @@ void attention_cached(const Call& call, In q, In key_cache, In value_cache, In s
 }
 
 size_t attention_cached_workspace(const Machine&, In q, In key_cache, In, In, In, In, Out, double) {
-  return Partials::bytes(q, CacheShape(key_cache));
+  Workspace workspace(nullptr);
+  Partials(workspace, q, CacheShape(key_cache));
+  return workspace.bytes();
 }
 
 }  // namespace

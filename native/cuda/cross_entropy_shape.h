@@ -2,6 +2,7 @@
 // build the same objects. Shapes decide, nothing else.
 #pragma once
 #include "cross_entropy.h"
+#include "workspace.h"
 
 namespace foretoken::cuda {
 
@@ -34,41 +35,34 @@ struct LossBuffers {
   void *stored = nullptr, *scaled = nullptr;                // E or G (C, stride); factor·x (C,d)
   float *sums = nullptr, *class_sums = nullptr;             // of dhidden (C,d); (row blocks, stride)
 
-  LossBuffers(const LossShape& shape, void* workspace) : base_(static_cast<char*>(workspace)) {
+  LossBuffers(const LossShape& shape, void* workspace) : parts_(workspace, kAlignment) {
     int64_t chunk = shape.chunk, element = bytes_per_element(shape.dtype);
     float** floats[] = {&row.target_logit, &row.offset, &row.factor, &row.share, &row.normalizer, &row.lse};
-    for (float** array : floats) *array = take<float>(chunk);
-    row.target = take<int32_t>(chunk);
-    row.redo = take<int32_t>(chunk);
-    row.exact_class = take<int32_t>(2 * chunk);
-    row.exact_gradient = take<float>(2 * chunk);
+    for (float** array : floats) *array = parts_.take<float>(chunk);
+    row.target = parts_.take<int32_t>(chunk);
+    row.redo = parts_.take<int32_t>(chunk);
+    row.exact_class = parts_.take<int32_t>(2 * chunk);
+    row.exact_gradient = parts_.take<float>(2 * chunk);
     // What is not needed at the same time shares its place: the first partials and what goes into the products.
-    size_t shared = used_;
-    partials = take<float>(shape.class_blocks() * shape.facts * chunk);
-    size_t end = used_;
+    size_t shared = parts_.bytes();
+    partials = parts_.take<float>(shape.class_blocks() * shape.facts * chunk);
+    size_t end = parts_.bytes();
     if (shape.way == LossWay::statistics) return;
-    used_ = shared;
-    if (shape.way == LossWay::exponentials) scaled = take<char>(chunk * shape.width * element);
-    sums = take<float>(chunk * shape.width);
-    if (shape.class_sums) class_sums = take<float>(chunk / kLogitBlock * shape.stride());
-    if (used_ < end) used_ = end;
-    if (shape.way == LossWay::slabs) gradient_partials = take<float>(shape.class_blocks() * kGradientFacts * chunk);
-    stored = take<char>(chunk * shape.stride() * element);
+    parts_.go_back_to(shared);
+    if (shape.way == LossWay::exponentials) scaled = parts_.take<char>(chunk * shape.width * element);
+    sums = parts_.take<float>(chunk * shape.width);
+    if (shape.class_sums) class_sums = parts_.take<float>(chunk / kLogitBlock * shape.stride());
+    parts_.skip_to(end);
+    if (shape.way == LossWay::slabs)
+      gradient_partials = parts_.take<float>(shape.class_blocks() * kGradientFacts * chunk);
+    stored = parts_.take<char>(chunk * shape.stride() * element);
   }
 
-  size_t bytes() const { return used_; }
+  size_t bytes() const { return parts_.bytes(); }
 
  private:
-  char* base_;
-  size_t used_ = 0;
-
-  template <class T>
-  T* take(int64_t count) {
-    constexpr int64_t kAlignment = 128;
-    T* piece = reinterpret_cast<T*>(base_ + used_);
-    used_ += static_cast<size_t>((count * static_cast<int64_t>(sizeof(T)) + kAlignment - 1) / kAlignment * kAlignment);
-    return piece;
-  }
+  static constexpr size_t kAlignment = 128;
+  Workspace parts_;
 };
 
 // Longest chunk whose workspace keeps to the budget; chunks of one call are equally long.

@@ -2,6 +2,7 @@
 #include "quad.cuh"
 #include "reduce.cuh"
 #include "table.h"
+#include "workspace.h"
 
 namespace foretoken::cuda {
 namespace {
@@ -58,13 +59,11 @@ struct Groups {
   int64_t* matched;  // (R) between the two steps of sorting
   int32_t* keys;     // (R) the token of a row
 
-  Groups(void* workspace, int64_t R) {
-    order = static_cast<int64_t*>(workspace);
-    length = order + R;
-    matched = length + R;
-    keys = reinterpret_cast<int32_t*>(matched + R);
-  }
-  static size_t bytes(int64_t R) { return R * (3 * sizeof(int64_t) + sizeof(int32_t)); }
+  Groups(Workspace& workspace, int64_t R)
+      : order(workspace.take<int64_t>(R)),
+        length(workspace.take<int64_t>(R)),
+        matched(workspace.take<int64_t>(R)),
+        keys(workspace.take<int32_t>(R)) {}
 };
 
 __global__ void __launch_bounds__(kThreads) token_keys_kernel(TokenRows tokens, Groups groups, int64_t R) {
@@ -149,7 +148,8 @@ void embedding_backward(const Call& call, In dy, In tokens, InOut dweight, bool 
   const int64_t R = row_count(dy), d = last_dimension(dy), V = row_count(dweight);
   if (!accumulate) cudaMemsetAsync(dweight.data, 0, element_count(dweight) * sizeof(float), stream_of(call));
   if (R == 0) return;
-  const Groups groups(call.workspace, R);
+  Workspace workspace(call.workspace);
+  const Groups groups(workspace, R);
   launch(call, ceil_div(R, kThreads), kThreads, token_keys_kernel, TokenRows(tokens, R, V), groups, R);
   launch(call, ceil_div(V + 1, kThreads), kThreads, group_rows_kernel, groups, R);
   dispatch({dy.dtype}, [&]<class DY>(Element<DY>) {
@@ -158,7 +158,11 @@ void embedding_backward(const Call& call, In dy, In tokens, InOut dweight, bool 
   });
 }
 
-size_t embedding_backward_workspace(const Machine&, In dy, In, InOut, bool) { return Groups::bytes(row_count(dy)); }
+size_t embedding_backward_workspace(const Machine&, In dy, In, InOut, bool) {
+  Workspace workspace(nullptr);
+  Groups(workspace, row_count(dy));
+  return workspace.bytes();
+}
 
 }  // namespace
 

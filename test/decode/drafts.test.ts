@@ -55,7 +55,8 @@ describe("promptLookup", () => {
         draft: promptLookup(),
       });
       expect(tokens).toEqual(plain.tokens);
-      expect(statistics.tokensPerForward).toBeGreaterThan(1.3); // so small a model soon goes round in circles
+      // What "auto" does depends on what steps cost here.
+      if (speculate !== "auto") expect(statistics.tokensPerForward).toBeGreaterThan(1.3); // so small a model soon goes round in circles
     }
   });
 });

@@ -24,8 +24,13 @@ void run(const Slot<Args...>&, const std::type_identity_t<Args>&...) {}
 #include <vector>
 
 #include "core/backends.h"
+#include "core/env.h"
 #include "cuda/failure.h"
+#include "cuda/workspace.h"
 #include "doctest.h"
+
+// Of the software GPU (test/ptx/runtime/hooks.h); nullptr when linked with the runtime of CUDA.
+extern "C" void ptx_forbid(const void* begin, size_t bytes) __attribute__((weak));
 
 namespace foretoken::test::gpu {
 
@@ -50,6 +55,7 @@ inline const Backend* backend() {
     Failure failure;
     const Backend* backend = find_cuda_backend(0, failure);
     if (!backend) FAIL(failure.text);
+    if (!env::cache()) cuda::gap_hook = ptx_forbid;
     return backend;
   }();
   return found;

@@ -64,6 +64,7 @@ void Memory::reuse(uint64_t base, uint64_t bytes) {
   size_ = bytes;
   allocations_.clear();
   freed_.clear();
+  forbidden_.clear();
 }
 
 void Memory::spell_out(uint64_t page) {
@@ -206,8 +207,22 @@ void Memory::release(uint64_t address) {
     }
     offset += here;
   }
+  forbidden_.erase(forbidden_.lower_bound(address), forbidden_.lower_bound(base_ + end));
   freed_[address] = it->second;
   allocations_.erase(it);
+}
+
+void Memory::forbid(uint64_t address, uint64_t bytes) {
+  for (uint64_t done = 0; done < bytes;) {
+    const uint64_t offset = address - base_ + done, page = offset / kPage;
+    const uint32_t here = static_cast<uint32_t>(std::min({bytes - done, uint64_t{64}, (page + 1) * kPage - offset}));
+    spell_out(page);
+    set_bits(undefined_, offset, here, 0);
+    set_bits(inaccessible_, offset, here, ~uint64_t{0});
+    settle(page);
+    done += here;
+  }
+  forbidden_[address] = bytes;
 }
 
 uint64_t Memory::first_inaccessible(uint64_t address, uint64_t bytes) const {
@@ -269,6 +284,9 @@ std::string Memory::describe(uint64_t address) const {
     return address - it->first < it->second.bytes ? it : map.end();
   };
   if (auto it = inside(allocations_); it != allocations_.end()) {
+    if (auto gap = forbidden_.upper_bound(address); gap != forbidden_.begin())
+      if (--gap; address - gap->first < gap->second)
+        text << "between two parts of a workspace, " << address - gap->first << " bytes past the first, ";
     tell("into", address - it->first, *it, "allocation");
     return text.str();
   }

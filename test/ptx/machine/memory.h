@@ -40,6 +40,8 @@ class Memory {
   // [address, address + bytes) becomes accessible with undefined contents. What lies between allocations is a redzone.
   void allocate(uint64_t address, uint64_t bytes, std::string name = {});
   void release(uint64_t address);  // of an allocation's first byte; any later access is use after free
+  // No access to a stretch inside an allocation, until that is released: what lies between parts of a workspace.
+  void forbid(uint64_t address, uint64_t bytes);
   bool is_allocated(uint64_t address) const { return allocations_.count(address) != 0; }
 
   // Where the byte at this address is kept. [address, address + n) is contiguous here too.
@@ -120,6 +122,7 @@ class Memory {
   uint8_t* inaccessible_ = nullptr;  // bit per byte
   uint8_t* pages_ = nullptr;
   std::map<uint64_t, Allocation> allocations_, freed_;
+  std::map<uint64_t, uint64_t> forbidden_;  // first byte -> bytes
 };
 
 // Generic addresses. Shared addresses are (rank of the block in its cluster) << 24 | offset, as on the hardware; the

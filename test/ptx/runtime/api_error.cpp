@@ -96,6 +96,14 @@ void ptx_reset_peak(int device) {
   runtime.devices.at(static_cast<size_t>(device))->memory->reset_peak();
 }
 
+void ptx_forbid(const void* begin, size_t bytes) {
+  Runtime& runtime = Runtime::instance();
+  Lock lock(runtime.mutex);
+  const auto address = reinterpret_cast<uint64_t>(begin);
+  for (const auto& device : runtime.devices)
+    if (device->memory->owns(address)) device->memory->forbid(address, bytes);
+}
+
 const char* ptx_last_message() { return thread_state().last_message.c_str(); }
 
 size_t ptx_launches(int device, PtxLaunch* launches, size_t capacity) {

@@ -77,6 +77,11 @@ void DeviceMemory::release(uint64_t address) {
   live_--;
 }
 
+void DeviceMemory::forbid(uint64_t address, uint64_t bytes) {
+  check(address, bytes, "what is to be forbidden");
+  if (executor_) executor_->forbid(address, bytes);
+}
+
 void DeviceMemory::map(uint64_t address, uint64_t bytes) {
   if (executor_) executor_->map(address, bytes, "no. " + std::to_string(++number_) + ",");
   allocations_[address] = {bytes, Kind::mapping, nullptr};

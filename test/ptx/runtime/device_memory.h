@@ -36,6 +36,9 @@ class DeviceMemory {
   // The execution of a free: work from here on faults there.
   void release(uint64_t address);
 
+  // No work from here on may touch these bytes of an allocation, until it is freed.
+  void forbid(uint64_t address, uint64_t bytes);
+
   // Bytes whose end has been called and not executed: the machine still keeps them.
   uint64_t deferred() const { return deferred_; }
 

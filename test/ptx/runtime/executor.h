@@ -74,6 +74,8 @@ class Executor {
   virtual void map(uint64_t address, uint64_t bytes, const std::string& name) = 0;
   // Ends the mapping that starts at `address`: from here on any access to it is a fault.
   virtual void unmap(uint64_t address) = 0;
+  // Any access to these bytes, inside one mapping, is a fault until that ends.
+  virtual void forbid(uint64_t address, uint64_t bytes) = 0;
 
   virtual void read(void* to, uint64_t from, uint64_t bytes) = 0;
   virtual void write(uint64_t to, const void* from, uint64_t bytes) = 0;

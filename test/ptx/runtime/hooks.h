@@ -39,6 +39,10 @@ void ptx_reset_counters(void);
 void ptx_memory(int device, PtxMemory* memory);
 void ptx_reset_peak(int device);
 
+/* From now on an access to these bytes is out of bounds, as between two parts of a workspace, until the allocation that
+   they lie in is freed. */
+void ptx_forbid(const void* begin, size_t bytes);
+
 /* Why this thread's last failing call failed. */
 const char* ptx_last_message(void);
 

@@ -66,6 +66,8 @@ class MachineExecutor : public Executor {
     sizes_.erase(size);
   }
 
+  void forbid(uint64_t address, uint64_t bytes) override { memory_.forbid(address, bytes); }
+
   void read(void* to, uint64_t from, uint64_t bytes) override {
     require_accessible(from, bytes, "a copy to the host reads");
     const uint64_t undefined = memory_.first_undefined(from, bytes);

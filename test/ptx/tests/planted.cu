@@ -5,7 +5,9 @@
 #include <cstdio>
 #include <vector>
 
+#include "cuda/workspace.h"
 #include "planted.h"
+#include "runtime/hooks.h"
 
 namespace planted {
 
@@ -91,6 +93,14 @@ __global__ void shared_bounds(int* out) {
 template <bool kBug>
 __global__ void global_bounds(int* out) {
   out[threadIdx.x + kBug] = 1;  // named: global_bounds
+}
+
+// Parts of (20) integers: one past the first is neither past the allocation nor in the second.
+constexpr int kPart = 20;
+template <bool kBug>
+__global__ void workspace_bounds(int* first, int* second) {
+  first[threadIdx.x + kBug] = 1;  // named: workspace_bounds
+  second[threadIdx.x] = 2;
 }
 
 template <bool kBug>
@@ -450,6 +460,19 @@ const Planted kBugs[] = {
     {"not_a_member", "a lane is not in its own membership mask", NO_INPUT(not_a_member, 32), "thread (0,0,0)"},
     {"shared_bounds", "out of bounds", NO_INPUT(shared_bounds, 32), "thread (31,0,0)"},
     {"global_bounds", "out of bounds: 0 bytes past", NO_INPUT(global_bounds, 32), "thread (31,0,0)"},
+    {"workspace_bounds", "out of bounds: between two parts of a workspace, 0 bytes past the first",
+     [](bool bug) {
+       foretoken::cuda::gap_hook = ptx_forbid;
+       foretoken::cuda::Workspace size(nullptr, 128);
+       for (int part = 0; part < 2; part++) size.take<int>(kPart);
+       foretoken::cuda::Workspace workspace(allocate<char>(size.bytes()), 128);
+       int *first = workspace.take<int>(kPart), *second = workspace.take<int>(kPart);
+       foretoken::cuda::gap_hook = nullptr;
+       LAUNCH(workspace_bounds, 1, kPart, 0, first, second);
+       fetch(first, kPart);
+       fetch(second, kPart);
+     },
+     "thread (19,0,0)"},
     {"misaligned", "misaligned load of 16 bytes",
      [](bool bug) {
        int* in = allocate<int>(8);

@@ -24,6 +24,7 @@ class FakeExecutor : public rt::Executor {
   std::unique_ptr<rt::Image> load(std::string text, const std::string& name, const Place& place) override;
   void map(uint64_t address, uint64_t bytes, const std::string& name) override;
   void unmap(uint64_t address) override;
+  void forbid(uint64_t, uint64_t) override {}
   void read(void* to, uint64_t from, uint64_t bytes) override;
   void write(uint64_t to, const void* from, uint64_t bytes) override;
   void copy(uint64_t to, uint64_t from, uint64_t bytes) override;

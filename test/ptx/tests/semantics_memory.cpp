@@ -367,3 +367,25 @@ TEST_CASE("bounds: before, past, freed, misaligned, in every space") {
   CHECK(contains(fault_of(local + "st.local.u32 [%l+16], %v;", device, {0}), "offset 16 of 16"));
   CHECK(contains(fault_of(local + "st.local.u32 [%l+2], %v;", device, {0}), "misaligned"));
 }
+
+TEST_CASE("bounds: what is forbidden inside an allocation, until it is freed") {
+  Device device;
+  const uint64_t array = device.put(std::vector<uint8_t>(1024));
+  const auto load = [&](int byte) {
+    return fault_of(".reg .b32 %v;\nld.global.u8 %v, [%p0+" + std::to_string(byte) + "];", device, {array});
+  };
+  // The shadow is kept by pages of 256 bytes and words of 64: the end of one page, all of the next, a part of the
+  // third.
+  device.memory.forbid(array + 70, 600);
+  for (int byte : {0, 69, 670, 1023}) CHECK(load(byte) == "");
+  for (int byte : {70, 127, 128, 256, 511, 512, 669}) {
+    CAPTURE(byte);
+    CHECK(contains(load(byte), "out of bounds: between two parts of a workspace, " + std::to_string(byte - 70) +
+                                   " bytes past the first, " + std::to_string(byte) + " bytes into array at 4096"));
+  }
+  device.memory.release(array);
+  CHECK(contains(load(70), "out of bounds: 70 bytes into array at 4096 the freed allocation"));
+  device.memory.allocate(array, 1024);
+  device.memory.mark_defined(array, 1024);
+  for (int byte : {70, 256, 669}) CHECK(load(byte) == "");
+}
