@@ -39,8 +39,8 @@ void ptx_reset_counters(void);
 void ptx_memory(int device, PtxMemory* memory);
 void ptx_reset_peak(int device);
 
-/* From now on an access to these bytes is out of bounds, as between two parts of a workspace, until the allocation that
-   they lie in is freed. */
+/* An access to these bytes is out of bounds, as between two parts of a workspace, until the allocation that they lie in
+   is freed. At once: what is enqueued and has not run may not touch them either. */
 void ptx_forbid(const void* begin, size_t bytes);
 
 /* Why this thread's last failing call failed. */

@@ -465,7 +465,7 @@ const Planted kBugs[] = {
        foretoken::cuda::gap_hook = ptx_forbid;
        foretoken::cuda::Workspace size(nullptr, 128);
        for (int part = 0; part < 2; part++) size.take<int>(kPart);
-       foretoken::cuda::Workspace workspace(allocate<char>(size.bytes()), 128);
+       foretoken::cuda::Workspace workspace(undefined_ints(size.bytes() / sizeof(int)), 128);
        int *first = workspace.take<int>(kPart), *second = workspace.take<int>(kPart);
        foretoken::cuda::gap_hook = nullptr;
        LAUNCH(workspace_bounds, 1, kPart, 0, first, second);
