@@ -158,9 +158,7 @@ export class DecodeEngine {
 
   /** One forward, or several in turn where each sequence only reads the token that it drew last. */
   private async readAhead(going: readonly Sequence[]): Promise<Forward[]> {
-    // The other rules draw on the host, one step at a time.
-    const simple = this.options.verify === "exact" && going.every(({ drawsNext }) => drawsNext);
-    const most = simple ? this.pace.forwards : 1;
+    const most = going.every(({ drawsNext }) => drawsNext) ? this.pace.forwards : 1;
     const turns = [this.partsAhead(going)];
     while (turns.length < most && going.every(({ canGoAhead }) => canGoAhead)) turns.push(this.partsAhead(going));
     for (const sequence of going) this.active.get(sequence)?.passed(turns.length - 1);
@@ -233,7 +231,8 @@ export class DecodeEngine {
   ): Judged {
     const { verify } = this.options;
     const end = draw + draft.length + 1;
-    if (verify === "exact" || sequence.settings.temperature === 0 || !logits) {
+    // Without a draft the kernel's draw stands: on the device the next forward may have read it already.
+    if (verify === "exact" || sequence.settings.temperature === 0 || !logits || draft.length === 0) {
       return judgeExactly(draft, drawn.subarray(draw, end), logProbabilities.subarray(draw, end));
     }
     const { vocabSize } = this.model.config;

@@ -33,7 +33,8 @@ export interface GenerateOptions {
    * When a proposed token is kept, at temperatures above 0. "exact": when it is the one that head 1 draws: the text of plain
    * decoding, token for token. "rejection": with the probability that leaves head 1's distribution as it is: more are kept,
    * and another text comes out for a seed (arXiv 2211.17192). "typical": when head 1 finds it likely enough: lossy, the text
-   * no longer follows the model's distribution (arXiv 2401.10774). Default "exact".
+   * no longer follows the model's distribution (arXiv 2401.10774). With these two a seed repeats its text for a fixed
+   * `speculate` alone. Default "exact".
    */
   verify?: Verification | undefined;
   /**

@@ -193,6 +193,9 @@ describe("a whole model", () => {
   it.each([
     ["exact", {}],
     ["rejection", {}],
+    ["rejection", { speculate: "off" }],
+    ["rejection", { speculate: "auto" }],
+    ["typical", { speculate: "off" }],
     ["rejection", { draft: promptLookup({ ngram: 1 }) }],
   ] as const)("%s %o: texts have their exact probabilities", async (verify, options) => {
     using model = LanguageModel.create(config, { dtype: "f32", seed: 2 });
@@ -202,7 +205,7 @@ describe("a whole model", () => {
     const { value, freedom } = chiSquared(texts, exact);
     expect(freedom).toBeGreaterThan(100);
     expect(value).toBeLessThan(freedom + 3.3 * Math.sqrt(2 * freedom)); // about 1 in 2000
-    expect(statistics.tokensPerForward).toBeGreaterThan(1.01);
+    if (!("speculate" in options)) expect(statistics.tokensPerForward).toBeGreaterThan(1.01);
   });
 
   it("typical acceptance is another distribution", async () => {
