@@ -51,6 +51,7 @@ export interface Kernels {
     sequence: Handle,
     position: Handle,
     firstKey: OptionalHandle,
+    branch: OptionalHandle,
     out: Handle,
     scale: number,
   ): void;

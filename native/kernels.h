@@ -79,9 +79,11 @@ struct Kernels {
   Slot<In /*k*/, In /*v*/, In /*sequence*/, In /*position*/, InOut /*key_cache*/, InOut /*value_cache*/> cache_append;
   // out[r,h] = attention of row r over cache positions first_key[r] ≤ s ≤ position[r] of its sequence, summed in blocks
   // aligned to position 0, so that a row's bits depend on nothing but its own prefix. q, out (R,H,D). Rows whose
-  // sequence or position is out of range give zeros.
-  Slot<In /*q*/, In /*key_cache*/, In /*value_cache*/, In /*sequence*/, In /*position*/, In /*first_key?*/, Out /*out*/,
-       double /*scale*/>
+  // sequence or position is out of range give zeros. branch (R,A) i32, for rows of a tree: position s of the row's last
+  // A lies at place branch[r, s − position[r] + A − 1] of its slot (clamped to [0,capacity)) instead of at place s. The
+  // sum is still by position: a row has the same bits wherever its keys lie. (arXiv 2401.10774)
+  Slot<In /*q*/, In /*key_cache*/, In /*value_cache*/, In /*sequence*/, In /*position*/, In /*first_key?*/,
+       In /*branch?*/, Out /*out*/, double /*scale*/>
       attention_cached;
 
   // ---- feed-forward -------------------------------------------------------------------------------------------------
@@ -157,10 +159,11 @@ struct Kernels {
   // ---- sampling -----------------------------------------------------------------------------------------------------
   // token[r] = argmax_j of logits[r,j]/temperature + Gumbel(Philox(seed, request, position, j)) over the top_k largest
   // and, of those, the smallest set with probability ≥ top_p under the tempered distribution over these top_k;
-  // temperature 0: plain argmax, lowest index among equals.
+  // temperature 0: argmax of all logits. The lowest index among equals.
   // logits (R,V) f32; settings (R,3) f32 = temperature, top_k (0: all), top_p; counters (R,4) i32 = low and high half
   // of the seed, request, position. token (R) i32, −1 where a logit is NaN; log_probability (R) f32 under the
-  // untempered distribution.
+  // untempered distribution. Both may be (R,M): the M best in that order, the first being the (R) one: draws without
+  // replacement (arXiv 1903.06059). Past the last token that has a probability: −1 and NaN.
   Slot<In /*logits*/, In /*settings*/, In /*counters*/, Out /*token*/, Out /*log_probability*/> sample;
 };
 
@@ -184,7 +187,7 @@ struct Kernels {
   X(attention, "q", "k", "v", "firstKey?", "out", "lse", "scale")                                                     \
   X(attention_backward, "q", "k", "v", "firstKey?", "out", "lse", "dout", "dq", "dk", "dv", "scale")                  \
   X(cache_append, "k", "v", "sequence", "position", "keyCache", "valueCache")                                         \
-  X(attention_cached, "q", "keyCache", "valueCache", "sequence", "position", "firstKey?", "out", "scale")             \
+  X(attention_cached, "q", "keyCache", "valueCache", "sequence", "position", "firstKey?", "branch?", "out", "scale")  \
   X(swiglu, "gate", "up", "y")                                                                                        \
   X(swiglu_backward, "dy", "gate", "up", "dgate", "dup")                                                              \
   X(embedding, "tokens", "weight", "y", "status?")                                                                    \

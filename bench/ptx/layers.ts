@@ -64,7 +64,7 @@ function cached(inputs: Inputs, { R = 0, H = 0, G = 0, D = 0, S = 0 }: Sizes): (
   const [q, out] = [inputs.bf16([R, H, D]), inputs.bf16([R, H, D])];
   const [keys, values] = [inputs.bf16([R, G, S, D]), inputs.bf16([R, G, S, D])];
   const [sequence, position] = [inputs.values("i32", [R], (r) => r), inputs.filled("i32", [R], S - 1)];
-  return () => native().attentionCached(q, keys, values, sequence, position, 0, out, 1 / Math.sqrt(D));
+  return () => native().attentionCached(q, keys, values, sequence, position, 0, 0, out, 1 / Math.sqrt(D));
 }
 
 function append(inputs: Inputs, { R = 0, G = 0, D = 0, S = 0 }: Sizes): () => void {

@@ -220,6 +220,7 @@ const cases = {
       sequence.handle,
       position.handle,
       none,
+      none,
       out.handle,
       0.25,
     );

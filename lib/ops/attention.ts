@@ -106,9 +106,19 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
 export interface CacheRows {
   readonly sequence: Tensor;
   readonly position: Tensor;
+  /** Where the rows of a tree have their keys and values; absent: each at its position. */
+  readonly branch?: CacheBranch | undefined;
 }
 
-/** Writes k and v (R, G, D) into the caches (slots, G, capacity, D) at each row's sequence and position. */
+/** The places of rows of which several share a position, in the slot of their sequence. (arXiv 2401.10774) */
+export interface CacheBranch {
+  /** (R) i32: the place in its slot where a row's own key and value go. */
+  readonly own: Tensor;
+  /** (R, A) i32: the places of its last A positions, its own last. */
+  readonly last: Tensor;
+}
+
+/** Writes k and v (R, G, D) into the caches (slots, G, capacity, D) at each row's sequence and position, or place. */
 export function cacheAppend(k: Tensor, v: Tensor, rows: CacheRows, keyCache: Tensor, valueCache: Tensor): void {
   const [count = 0, groups = 0, width = 0] = k.shape;
   checkShape("cache_append", "k", k, ["R", "G", "D"]);
@@ -117,11 +127,15 @@ export function cacheAppend(k: Tensor, v: Tensor, rows: CacheRows, keyCache: Ten
   checkSameShape("cache_append", "valueCache", valueCache, keyCache);
   checkShape("cache_append", "sequence", rows.sequence, [count]);
   checkShape("cache_append", "position", rows.position, [count]);
+  if (rows.branch) {
+    checkShape("cache_append", "branch.own", rows.branch.own, [count]);
+    checkDType("cache_append", "branch.own", rows.branch.own, "i32");
+  }
   native().cacheAppend(
     k.handle,
     v.handle,
     rows.sequence.handle,
-    rows.position.handle,
+    (rows.branch?.own ?? rows.position).handle,
     keyCache.handle,
     valueCache.handle,
   );
@@ -135,6 +149,10 @@ export function attentionCached(q: Tensor, keyCache: Tensor, valueCache: Tensor,
   checkSameShape("attention_cached", "valueCache", valueCache, keyCache);
   checkShape("attention_cached", "sequence", rows.sequence, [count]);
   checkShape("attention_cached", "position", rows.position, [count]);
+  if (rows.branch) {
+    checkShape("attention_cached", "branch.last", rows.branch.last, [count, "A"]);
+    checkDType("attention_cached", "branch.last", rows.branch.last, "i32");
+  }
   const out = empty(q.shape, { dtype: q.dtype, device: q.device });
   native().attentionCached(
     q.handle,
@@ -143,6 +161,7 @@ export function attentionCached(q: Tensor, keyCache: Tensor, valueCache: Tensor,
     rows.sequence.handle,
     rows.position.handle,
     0,
+    rows.branch?.last.handle ?? 0,
     out.handle,
     1 / Math.sqrt(width),
   );

@@ -168,9 +168,9 @@ size_t attention_backward_workspace(const Machine&, In q, In k, In v, In first_k
 void attention_backward(const Call&, In q, In k, In v, In first_key, In out, In lse, In dout, Out dq, Out dk, Out dv,
                         double scale);
 size_t attention_cached_workspace(const Machine&, In q, In key_cache, In value_cache, In sequence, In position,
-                                  In first_key, Out out, double scale);
-void attention_cached(const Call&, In q, In key_cache, In value_cache, In sequence, In position, In first_key, Out out,
-                      double scale);
+                                  In first_key, In branch, Out out, double scale);
+void attention_cached(const Call&, In q, In key_cache, In value_cache, In sequence, In position, In first_key,
+                      In branch, Out out, double scale);
 size_t rope_workspace(const Machine&, InOut x, In positions, int64_t period, double theta, bool inverse);
 void rope(const Call&, InOut x, In positions, int64_t period, double theta, bool inverse);
 

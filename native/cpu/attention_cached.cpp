@@ -1,8 +1,9 @@
 // One query row against the cache. The keys of a sequence are cut at multiples of kRange positions; a task takes one
 // range of one (row, g), and the ranges of a row are put together in order. So a row's bits depend on its own prefix
-// alone, whatever else is in the batch, and one long sequence still keeps all threads busy. (Tried: keys and values
-// widened to floats once for four rows of a sequence. Of 120 keys, D = 64, a row and head then takes 0.69 µs instead of
-// 0.79, but a row alone 1.18.)
+// alone, whatever else is in the batch, and one long sequence still keeps all threads busy. Where keys lie out of
+// order, as those of a tree's branches do, only their addresses change. (Tried: keys and values widened to floats once
+// for four rows of a sequence. Of 120 keys, D = 64, a row and head then takes 0.69 µs instead of 0.79, but a row
+// alone 1.18.)
 #include "attention.h"
 
 namespace FORETOKEN_LEVEL_NAMESPACE {
@@ -36,6 +37,21 @@ struct Prefix {
   }
   int64_t first_range() const { return first / kRange; }
   int64_t last_range() const { return last < 0 ? -1 : last / kRange; }
+};
+
+// Where the last positions of a row lie in its slot: position s ≥ first at places[s − first], the others in order.
+struct Branch {
+  const int32_t* places;
+  int64_t first;
+
+  Branch(const In& branch, const Prefix& prefix, int64_t r)
+      : places(static_cast<const int32_t*>(branch.data) + r * last_dimension(branch)),
+        first(prefix.last + 1 - (given(branch) ? last_dimension(branch) : 0)) {}
+  int64_t place(int64_t s, int64_t capacity) const {
+    if (s < first) return s;
+    const int64_t place = places[s - first];
+    return place < 0 ? 0 : place < capacity ? place : capacity - 1;
+  }
 };
 
 // Of one range: softmax relative to its own maximum. (R,H,ranges) each, sums (R,H,ranges,D).
@@ -76,6 +92,22 @@ Vec sums_of(const Vec (&x)[kWidth]) {
 #endif
 }
 
+// Rows of a cache one after the other.
+template <class S>
+struct InOrder {
+  const S* first;
+  int64_t D;
+  const S* operator[](int64_t s) const { return first + s * D; }
+};
+
+// Row s of a range is at cache + offsets[s].
+template <class S>
+struct Scattered {
+  const S* cache;
+  const int64_t* offsets;
+  const S* operator[](int64_t s) const { return cache + offsets[s]; }
+};
+
 // `count` elements from `from` on as floats; kWhole: a whole vector of them.
 template <bool kWhole, class S>
 Vec load_some(const S* from, int64_t count) {
@@ -85,10 +117,10 @@ Vec load_some(const S* from, int64_t count) {
     return load_n(from, count);
 }
 
-// scores[s] = scale·q·keys[s] for `count` keys D apart, −∞ up to the next whole vector. Returns the largest.
+// scores[s] = scale·q·keys[s] for `count` keys, −∞ up to the next whole vector. Returns the largest.
 // kWhole: D is a multiple of the vector's width.
-template <bool kWhole, class S>
-float score(const float* q, const S* keys, int64_t count, int64_t D, float scale, float* scores) {
+template <bool kWhole, class Rows>
+float score(const float* q, Rows keys, int64_t count, int64_t D, float scale, float* scores) {
   Vec largest = broadcast(-__builtin_inff());
   for (int64_t s = 0; s < count; s += kWidth) {
     Vec products[kWidth];
@@ -96,12 +128,14 @@ float score(const float* q, const S* keys, int64_t count, int64_t D, float scale
     const int64_t here = count - s < kWidth ? count - s : kWidth;
     for (int64_t j = 0; j < D; j += kWidth) {
       const Vec query = load_some<kWhole>(q + j, D - j);
-      const S* key = keys + s * D + j;
+      const auto add_key = [&](int64_t i) {
+        products[i] = fma(load_some<kWhole>(keys[s + i] + j, D - j), query, products[i]);
+      };
       if (here == kWidth) {
 #pragma GCC unroll 16
-        for (int i = 0; i < kWidth; i++) products[i] = fma(load_some<kWhole>(key + i * D, D - j), query, products[i]);
+        for (int i = 0; i < kWidth; i++) add_key(i);
       } else {
-        for (int64_t i = 0; i < here; i++) products[i] = fma(load_some<kWhole>(key + i * D, D - j), query, products[i]);
+        for (int64_t i = 0; i < here; i++) add_key(i);
       }
     }
     Vec x = select_n(mul(broadcast(scale), sums_of(products)), broadcast(-__builtin_inff()), count - s);
@@ -123,15 +157,15 @@ float soften(float* scores, int64_t count, float largest) {
 }
 
 // sums = Σ_s weights[s]·values[s], even and odd keys apart, each in order; kVectors vectors of D at a time.
-template <bool kWhole, class S>
-void gather_values(const float* weights, const S* values, int64_t count, int64_t D, float* sums) {
+template <bool kWhole, class Rows>
+void gather_values(const float* weights, Rows values, int64_t count, int64_t D, float* sums) {
   constexpr int kVectors = 4;
   for (int64_t i = 0; i < D; i += kVectors * kWidth) {
     const int64_t vectors = (D - i + kWidth - 1) / kWidth < kVectors ? (D - i + kWidth - 1) / kWidth : kVectors;
     Vec even[kVectors] = {zero(), zero(), zero(), zero()}, odd[kVectors] = {zero(), zero(), zero(), zero()};
     const auto add_key = [&](int64_t s, Vec(&sum)[kVectors]) {
       const Vec weight = broadcast(weights[s]);
-      const S* value = values + s * D + i;
+      const auto value = values[s] + i;
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; v++)
         if (v < vectors) sum[v] = fma(weight, load_some<kWhole>(value + v * kWidth, D - i - v * kWidth), sum[v]);
@@ -146,28 +180,43 @@ void gather_values(const float* weights, const S* values, int64_t count, int64_t
   }
 }
 
-template <class S>
-void attend_range(const CachedShape& n, const Prefix& prefix, int64_t r, int64_t g, int64_t range, const In& q,
-                  const In& key_cache, const In& value_cache, float scale, float* query, const Partials& partials) {
-  int64_t first = range * kRange > prefix.first ? range * kRange : prefix.first;
-  int64_t end = (range + 1) * kRange < prefix.last + 1 ? (range + 1) * kRange : prefix.last + 1;
-  int64_t offset = ((prefix.slot * n.G + g) * n.capacity + first) * n.D, group = n.H / n.G;
-  const S *keys = static_cast<const S*>(at(key_cache, offset)),
-          *values = static_cast<const S*>(at(value_cache, offset));
+// What attend_range leaves in Partials, of `count` keys.
+template <class S, class Rows>
+void attend_keys(const CachedShape& n, int64_t r, int64_t g, int64_t range, const In& q, Rows keys, Rows values,
+                 int64_t count, float scale, float* query, const Partials& partials) {
+  const int64_t group = n.H / n.G;
   alignas(64) float scores[kRange];
   for (int64_t h = g * group; h < (g + 1) * group; h++) {
     const S* row = static_cast<const S*>(at(q, (r * n.H + h) * n.D));
     for (int64_t i = 0; i < n.D; i += kWidth) store_n(query + i, load_n(row + i, n.D - i), n.D - i);
     int64_t place = (r * n.H + h) * n.ranges + range;
     const bool whole = n.D % kWidth == 0;
-    partials.largest[place] = whole ? score<true>(query, keys, end - first, n.D, scale, scores)
-                                    : score<false>(query, keys, end - first, n.D, scale, scores);
-    partials.total[place] = soften(scores, end - first, partials.largest[place]);
+    partials.largest[place] = whole ? score<true>(query, keys, count, n.D, scale, scores)
+                                    : score<false>(query, keys, count, n.D, scale, scores);
+    partials.total[place] = soften(scores, count, partials.largest[place]);
     if (whole)
-      gather_values<true>(scores, values, end - first, n.D, partials.sums + place * n.D);
+      gather_values<true>(scores, values, count, n.D, partials.sums + place * n.D);
     else
-      gather_values<false>(scores, values, end - first, n.D, partials.sums + place * n.D);
+      gather_values<false>(scores, values, count, n.D, partials.sums + place * n.D);
   }
+}
+
+template <class S>
+void attend_range(const CachedShape& n, const Prefix& prefix, int64_t r, int64_t g, int64_t range, const In& q,
+                  const In& key_cache, const In& value_cache, const Branch& branch, float scale, float* query,
+                  const Partials& partials) {
+  int64_t first = range * kRange > prefix.first ? range * kRange : prefix.first;
+  int64_t end = (range + 1) * kRange < prefix.last + 1 ? (range + 1) * kRange : prefix.last + 1;
+  int64_t offset = (prefix.slot * n.G + g) * n.capacity * n.D;
+  const S *keys = static_cast<const S*>(at(key_cache, offset)),
+          *values = static_cast<const S*>(at(value_cache, offset));
+  if (end <= branch.first)
+    return attend_keys<S>(n, r, g, range, q, InOrder<S>{keys + first * n.D, n.D}, InOrder<S>{values + first * n.D, n.D},
+                          end - first, scale, query, partials);
+  int64_t offsets[kRange];
+  for (int64_t s = first; s < end; s++) offsets[s - first] = branch.place(s, n.capacity) * n.D;
+  attend_keys<S>(n, r, g, range, q, Scattered<S>{keys, offsets}, Scattered<S>{values, offsets}, end - first, scale,
+                 query, partials);
 }
 
 // out = Σ_ranges sums·exp(largest − m) / Σ_ranges total·exp(largest − m), m the largest of all.
@@ -189,7 +238,7 @@ void combine_ranges(const CachedShape& n, const Prefix& prefix, const Partials& 
 
 template <class S>
 void attend(const Call& call, const In& q, const In& key_cache, const In& value_cache, const In& sequence,
-            const In& position, const In& first_key, const Out& out, float scale) {
+            const In& position, const In& first_key, const In& branch, const Out& out, float scale) {
   CachedShape n(q, key_cache);
   Carver carve(call.workspace);
   Partials partials(n, call.parallel ? call.parallel->threads : 1, carve);
@@ -197,8 +246,8 @@ void attend(const Call& call, const In& q, const In& key_cache, const In& value_
     int64_t range = task % n.ranges, g = task / n.ranges % n.G, r = task / n.ranges / n.G;
     Prefix prefix(n, r, sequence, position, first_key);
     if (range < prefix.first_range() || range > prefix.last_range()) return;
-    attend_range<S>(n, prefix, r, g, range, q, key_cache, value_cache, scale, partials.queries + worker * n.D,
-                    partials);
+    attend_range<S>(n, prefix, r, g, range, q, key_cache, value_cache, Branch(branch, prefix, r), scale,
+                    partials.queries + worker * n.D, partials);
   });
   parallel_for(call, n.R, [&](int64_t r, int) {
     Prefix prefix(n, r, sequence, position, first_key);
@@ -209,18 +258,20 @@ void attend(const Call& call, const In& q, const In& key_cache, const In& value_
 
 }  // namespace
 
-size_t attention_cached_workspace(const Machine& machine, In q, In key_cache, In, In, In, In, Out, double) {
+size_t attention_cached_workspace(const Machine& machine, In q, In key_cache, In, In, In, In, In, Out, double) {
   Carver carve(nullptr);
   Partials(CachedShape(q, key_cache), machine.threads, carve);
   return carve.used;
 }
 
 void attention_cached(const Call& call, In q, In key_cache, In value_cache, In sequence, In position, In first_key,
-                      Out out, double scale) {
+                      In branch, Out out, double scale) {
   if (q.dtype == DType::bf16)
-    attend<bf16>(call, q, key_cache, value_cache, sequence, position, first_key, out, static_cast<float>(scale));
+    attend<bf16>(call, q, key_cache, value_cache, sequence, position, first_key, branch, out,
+                 static_cast<float>(scale));
   else
-    attend<float>(call, q, key_cache, value_cache, sequence, position, first_key, out, static_cast<float>(scale));
+    attend<float>(call, q, key_cache, value_cache, sequence, position, first_key, branch, out,
+                  static_cast<float>(scale));
 }
 
 }  // namespace FORETOKEN_LEVEL_NAMESPACE

@@ -35,14 +35,15 @@ static inline uint64_t key_of(float logit, int64_t token) {
 }
 static inline int64_t token_of(uint64_t key) { return static_cast<uint32_t>(~key); }
 
-// A heap has its smallest key at the root. Puts `key` in at `parent` and lets it sink.
-static inline void sink(uint64_t* heap, int64_t count, int64_t parent, uint64_t key) {
+// A heap has its smallest item at the root. Puts `item` in at `parent` and lets it sink.
+template <class Item>
+static inline void sink(Item* heap, int64_t count, int64_t parent, Item item) {
   for (int64_t child; (child = 2 * parent + 1) < count; parent = child) {
     if (child + 1 < count && heap[child + 1] < heap[child]) child++;
-    if (key <= heap[child]) break;
+    if (!(heap[child] < item)) break;
     heap[parent] = heap[child];
   }
-  heap[parent] = key;
+  heap[parent] = item;
 }
 
 static inline void make_heap(uint64_t* keys, int64_t count) {
@@ -107,53 +108,90 @@ static inline Candidates top_p(const SampleRow& row, Candidates all) {
 
 // ---- the draw ------------------------------------------------------------------------------------------------------
 
-// The best token so far in a race of logit/temperature + Gumbel noise.
-struct Race {
-  double score = -__builtin_inf();
-  int64_t winner = -1;
-
-  void enter(const SampleRow& row, int64_t token) {
-    const uint32_t* counters = reinterpret_cast<const uint32_t*>(row.counters);
-    double base = row.logits[token] / row.settings.temperature;
-    Philox words = philox4x32({{static_cast<uint32_t>(token), counters[3], counters[2], 0}}, counters[0], counters[1]);
-    if (base + gumbel_bound(words) < score) return;
-    double noisy = base + gumbel(words);
-    if (noisy < score || (noisy == score && winner >= 0 && winner < token)) return;
-    score = noisy;
-    winner = token;
+// A token with its logit/temperature + Gumbel noise, or with its logit; −1: nobody, who still precedes a masked token.
+struct Runner {
+  double score;
+  int64_t token;
+  bool operator<(const Runner& other) const {
+    return score < other.score || (score == other.score && token > other.token);
   }
 };
 
-static inline int64_t draw(const SampleRow& row, uint64_t* keys) {
-  if (!(row.settings.temperature > 0)) return row.statistics.argmax;
-  Race race;
-  if (row.settings.top_k == row.vocabulary && row.settings.top_p >= 1) {
-    for (int64_t token = 0; token < row.vocabulary; token++) race.enter(row, token);
+// The M best tokens so far: a heap, the last of them at its root.
+struct Race {
+  Runner* places;
+  int64_t count;
+
+  Race(Runner* places_, int64_t count_) : places(places_), count(count_) {
+    for (int64_t i = 0; i < count; i++) places[i] = {-__builtin_inf(), -1};
+  }
+  void enter(Runner runner) {
+    if (places[0] < runner) sink(places, count, 0, runner);
+  }
+  void enter_with_noise(const SampleRow& row, int64_t token) {
+    const uint32_t* counters = reinterpret_cast<const uint32_t*>(row.counters);
+    double base = row.logits[token] / row.settings.temperature;
+    Philox words = philox4x32({{static_cast<uint32_t>(token), counters[3], counters[2], 0}}, counters[0], counters[1]);
+    if (base + gumbel_bound(words) < places[0].score) return;
+    enter({base + gumbel(words), token});
+  }
+  // Best first.
+  void sort() {
+    for (int64_t rest = count - 1; rest > 0; rest--) {
+      Runner worst = places[0];
+      sink(places, rest, 0, places[rest]);
+      places[rest] = worst;
+    }
+  }
+};
+
+static inline void draw(const SampleRow& row, uint64_t* keys, Race race) {
+  if (!(row.settings.temperature > 0)) {
+    if (race.count == 1) return race.enter({row.statistics.maximum, row.statistics.argmax});
+    for (int64_t token = 0; token < row.vocabulary; token++) race.enter({row.logits[token], token});
+  } else if (row.settings.top_k == row.vocabulary && row.settings.top_p >= 1) {
+    for (int64_t token = 0; token < row.vocabulary; token++) race.enter_with_noise(row, token);
   } else {
     Candidates candidates = top_p(row, top_k(row, keys));
-    for (int64_t i = 0; i < candidates.count; i++) race.enter(row, token_of(candidates.keys[i]));
+    for (int64_t i = 0; i < candidates.count; i++) race.enter_with_noise(row, token_of(candidates.keys[i]));
   }
-  return race.winner;
+  race.sort();
 }
+
+// What a worker needs: every token's key, and the M places of the race.
+struct SampleScratch {
+  int64_t vocabulary, places;
+  SampleScratch(const View& logits, const View& token)
+      : vocabulary(last_dimension(logits)), places(token.rank > 1 ? last_dimension(token) : 1) {}
+  int64_t bytes() const { return vocabulary * sizeof(uint64_t) + places * sizeof(Runner); }
+  Runner* places_of(void* workspace, int worker) const {
+    return reinterpret_cast<Runner*>(static_cast<char*>(workspace) + worker * bytes());
+  }
+  uint64_t* keys_of(void* workspace, int worker) const {
+    return reinterpret_cast<uint64_t*>(places_of(workspace, worker) + places);
+  }
+};
 
 // token and log_probability of every row; statistics(logits, V) reads one row.
 static inline void sample_rows(const Call& call, const In& logits, const In& settings, const In& counters,
                                const Out& token, const Out& log_probability,
                                RowStatistics (*statistics)(const float* logits, int64_t vocabulary)) {
-  int64_t vocabulary = last_dimension(logits);
+  const SampleScratch scratch(logits, token);
+  int64_t vocabulary = scratch.vocabulary, M = scratch.places;
   parallel_for(call, row_count(logits), [&](int64_t r, int worker) {
     const float* row_logits = static_cast<const float*>(logits.data) + r * vocabulary;
     SampleRow row = {row_logits, vocabulary,
                      sample_settings(static_cast<const float*>(settings.data) + r * 3, vocabulary),
                      statistics(row_logits, vocabulary), static_cast<const int32_t*>(counters.data) + r * 4};
-    int64_t drawn = -1;
-    double log_chance = __builtin_nan("");
-    if (row.statistics.valid) {
-      drawn = draw(row, static_cast<uint64_t*>(call.workspace) + worker * vocabulary);
-      log_chance = row_logits[drawn] - row.statistics.maximum - row.statistics.log_sum;
+    Race race(scratch.places_of(call.workspace, worker), M);
+    if (row.statistics.valid) draw(row, scratch.keys_of(call.workspace, worker), race);
+    for (int64_t i = 0; i < M; i++) {
+      int64_t drawn = race.places[i].token;
+      double log_chance = __builtin_nan("");
+      if (drawn >= 0) log_chance = row_logits[drawn] - row.statistics.maximum - row.statistics.log_sum;
+      static_cast<int32_t*>(token.data)[r * M + i] = static_cast<int32_t>(drawn);
+      static_cast<float*>(log_probability.data)[r * M + i] = static_cast<float>(log_chance);
     }
-    static_cast<int32_t*>(token.data)[r] = static_cast<int32_t>(drawn);
-    static_cast<float*>(log_probability.data)[r] = static_cast<float>(log_chance);
   });
 }
 

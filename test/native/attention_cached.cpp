@@ -1,4 +1,7 @@
 // cache_append and attention_cached: values against f64, and a row's bits against everything they must not depend on.
+#include <algorithm>
+#include <numeric>
+
 #include "helpers.h"
 
 using namespace foretoken;
@@ -70,7 +73,9 @@ struct Problem {
     }
   }
   AnyView cache_view(const Buffer<S>& x) const { return view_of(x, {slots, c.G, c.capacity, c.D}); }
-  void run_rows(const Kernels& kernels, int64_t from, int64_t count, const Parallel& parallel = {}) {
+  void run_rows(const Kernels& kernels, int64_t from, int64_t count, const Parallel& parallel = {},
+                Buffer<int32_t>* branch = nullptr /*(R,A)*/) {
+    const int64_t A = branch ? branch->size() / R : 0;
     auto rows = [&](auto& x, std::initializer_list<int64_t> shape, int64_t width) {
       AnyView view = view_of(x, shape);
       view.data = x.data() + from * width;
@@ -78,8 +83,8 @@ struct Problem {
     };
     run_on(parallel, kernels.attention_cached, rows(q, {count, c.H, c.D}, c.H * c.D), cache_view(key_cache),
            cache_view(value_cache), rows(sequence, {count}, 1), rows(position, {count}, 1),
-           c.documents ? rows(first, {count}, 1) : absent, rows(out, {count, c.H, c.D}, c.H * c.D),
-           1 / std::sqrt(static_cast<double>(c.D)));
+           c.documents ? rows(first, {count}, 1) : absent, branch ? rows(*branch, {count, A}, A) : absent,
+           rows(out, {count, c.H, c.D}, c.H * c.D), 1 / std::sqrt(static_cast<double>(c.D)));
   }
   std::vector<double> expected() const {
     std::vector<double> result(R * c.H * c.D);
@@ -223,4 +228,73 @@ TEST_CASE_TEMPLATE("cache_append: writes each row to its place and nothing else"
     check(oracle());
   else
     for_each_level([&](const Backend& backend) { check(*backend.kernels); });
+}
+
+// ---- branches ------------------------------------------------------------------------------------------------------
+
+namespace {
+
+// A problem's rows with their last A positions moved to places of their own, a slot's rows side by side as the branches
+// of a tree: what was there is poisoned, and so is every place that no row reads.
+template <class S>
+struct Branches {
+  Problem<S> moved;
+  int64_t A;
+  Buffer<int32_t> branch;  // (R,A)
+
+  Branches(const Problem<S>& plain, int64_t A_, uint64_t seed)
+      : moved(roomy(plain.c, A_ * plain.R), plain.slots, plain.R), A(A_), branch(plain.R * A_) {
+    const int64_t capacity = plain.c.capacity, spare = moved.c.capacity - capacity;
+    std::mt19937_64 engine(seed);
+    std::vector<int32_t> places(spare);
+    std::iota(places.begin(), places.end(), static_cast<int32_t>(capacity));
+    std::shuffle(places.begin(), places.end(), engine);
+    moved.key_cache.poison(), moved.value_cache.poison();
+    int64_t next = 0;
+    for (int64_t r = 0; r < plain.R; r++) {
+      for (int64_t s = 0; s <= plain.position[r]; s++) {
+        const int64_t i = s - plain.position[r] + A - 1, place = i < 0 ? s : places[next++];
+        if (i >= 0) branch[r * A + i] = static_cast<int32_t>(place);
+        copy_key(plain, plain.sequence[r], s, place);
+      }
+    }
+  }
+  static Case roomy(Case c, int64_t spare) {
+    c.capacity += spare;
+    return c;
+  }
+  void copy_key(const Problem<S>& plain, int64_t slot, int64_t from, int64_t to) {
+    const int64_t D = plain.c.D;
+    for (int64_t g = 0; g < plain.c.G; g++) {
+      const int64_t source = plain.offset(slot, g) + from * D, target = moved.offset(slot, g) + to * D;
+      std::memcpy(&moved.key_cache[target], &plain.key_cache[source], D * sizeof(S));
+      std::memcpy(&moved.value_cache[target], &plain.value_cache[source], D * sizeof(S));
+    }
+  }
+};
+
+template <class S>
+void check_branches(const Kernels& kernels) {
+  for (const Case& c : kCases) {
+    INFO(c.path);
+    Problem<S> plain(c, 2, 6);
+    plain.run_rows(kernels, 0, plain.R);
+    for (int64_t A : {int64_t{1}, int64_t{2}, int64_t{7}, int64_t{65}, c.capacity + 3}) {
+      CAPTURE(A);
+      Branches<S> tree(plain, A, 5);
+      tree.moved.position = plain.position, tree.moved.first = plain.first;
+      tree.moved.run_rows(kernels, 0, plain.R, {}, &tree.branch);
+      CHECK(tree.moved.out.same_bits(plain.out));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("attention_cached: a row has the same bits wherever the keys of its last positions lie") {
+  check_branches<double>(oracle());
+  for_each_level([](const Backend& backend) {
+    check_branches<float>(*backend.kernels);
+    check_branches<bf16>(*backend.kernels);
+  });
 }

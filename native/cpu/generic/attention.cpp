@@ -45,14 +45,14 @@ Arithmetic<T> dot(const T* a, const T* b, int64_t count) {
 }
 
 // out = Σ_s softmax_s(scale·q·k_s)·v_s, keys in order, the running maximum taken out (arXiv 1805.02867).
-// Key s is at k + s·stride; sums (D) is scratch. Returns the logarithm of the sum of exponentials.
-template <class T, class A = Arithmetic<T>>
-A attend(const T* q, const T* k, const T* v, int64_t stride, int64_t first, int64_t last, int64_t D, A scale, A* sums,
+// Key s is at k + offset(s); sums (D) is scratch. Returns the logarithm of the sum of exponentials.
+template <class T, class Offset, class A = Arithmetic<T>>
+A attend(const T* q, const T* k, const T* v, Offset offset, int64_t first, int64_t last, int64_t D, A scale, A* sums,
          T* out) {
   A largest = -std::numeric_limits<A>::infinity(), total = 0;
   for (int64_t i = 0; i < D; i++) sums[i] = 0;
   for (int64_t s = first; s <= last; s++) {
-    A score = scale * dot(q, k + s * stride, D);
+    A score = scale * dot(q, k + offset(s), D);
     if (score > largest) {
       A rescale = std::exp(largest - score);
       for (int64_t i = 0; i < D; i++) sums[i] *= rescale;
@@ -60,7 +60,7 @@ A attend(const T* q, const T* k, const T* v, int64_t stride, int64_t first, int6
       largest = score;
     }
     A weight = std::exp(score - largest);
-    for (int64_t i = 0; i < D; i++) sums[i] += weight * value_of(v[s * stride + i]);
+    for (int64_t i = 0; i < D; i++) sums[i] += weight * value_of(v[offset(s) + i]);
     total += weight;
   }
   for (int64_t i = 0; i < D; i++) store_scalar(out + i, sums[i] / total);
@@ -97,9 +97,10 @@ void attention(const Call& call, In q, In k, In v, In first_key, Out out, Out ls
       const T* values = elements<T>(v) + (b * n.T * n.G + g) * n.D;
       for (int64_t t = 0; t < n.T; t++) {
         int64_t row = ((b * n.T + t) * n.H + h) * n.D;
-        A log_sum = attend(elements<T>(q) + row, keys, values, n.G * n.D,
-                           first_visible(elements<int32_t>(first_key), b * n.T + t), t, n.D, static_cast<A>(scale),
-                           workspace + task * n.D, elements<T>(out) + row);
+        const auto offset = [=](int64_t s) { return s * n.G * n.D; };
+        A log_sum =
+            attend(elements<T>(q) + row, keys, values, offset, first_visible(elements<int32_t>(first_key), b * n.T + t),
+                   t, n.D, static_cast<A>(scale), workspace + task * n.D, elements<T>(out) + row);
         elements<A>(lse)[(b * n.H + h) * n.T + t] = log_sum;
       }
     });
@@ -209,13 +210,21 @@ void cache_append(const Call& call, In k, In v, In sequence, In position, InOut 
   });
 }
 
-size_t attention_cached_workspace(const Machine&, In q, In, In, In, In, In, Out, double) {
+// Where the key of a row's position s lies in its slot. branch (A): the places of the positions up to `last`, or
+// nullptr.
+int64_t place_of(const int32_t* branch, int64_t A, int64_t s, int64_t last, int64_t capacity) {
+  int64_t i = s - last + A - 1;
+  if (!branch || i < 0) return s;
+  return branch[i] < 0 ? 0 : branch[i] < capacity ? branch[i] : capacity - 1;
+}
+
+size_t attention_cached_workspace(const Machine&, In q, In, In, In, In, In, In, Out, double) {
   return element_count(q) * arithmetic_bytes(q.dtype);
 }
 
 // A row whose sequence or position is out of range sees no key: zeros.
 void attention_cached(const Call& call, In q, In key_cache, In value_cache, In sequence, In position, In first_key,
-                      Out out, double scale) {
+                      In branch, Out out, double scale) {
   dispatch(q.dtype, [&]<class T>(Element<T>) {
     using A = Arithmetic<T>;
     CacheShape n(key_cache);
@@ -229,8 +238,10 @@ void attention_cached(const Call& call, In q, In key_cache, In value_cache, In s
         for (int64_t i = 0; i < n.D; i++) store_scalar(row + i, A(0));
         return;
       }
-      int64_t offset = n.offset(slot, g);
-      attend(elements<T>(q) + task * n.D, elements<T>(key_cache) + offset, elements<T>(value_cache) + offset, n.D,
+      int64_t base = n.offset(slot, g), tail = last_dimension(branch);
+      const int32_t* places = given(branch) ? elements<int32_t>(branch) + r * tail : nullptr;
+      const auto offset = [=](int64_t s) { return place_of(places, tail, s, last, n.capacity) * n.D; };
+      attend(elements<T>(q) + task * n.D, elements<T>(key_cache) + base, elements<T>(value_cache) + base, offset,
              first_visible(elements<int32_t>(first_key), r), last, n.D, static_cast<A>(scale), workspace + task * n.D,
              row);
     });

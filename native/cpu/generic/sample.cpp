@@ -19,8 +19,8 @@ static void sample(const Call& call, In logits, In settings, In counters, Out to
   sample_rows(call, logits, settings, counters, token, log_probability, row_statistics);
 }
 
-static size_t sample_workspace(const Machine& machine, In logits, In, In, Out, Out) {
-  return machine.threads * last_dimension(logits) * sizeof(uint64_t);
+static size_t sample_workspace(const Machine& machine, In logits, In, In, Out token, Out) {
+  return machine.threads * SampleScratch(logits, token).bytes();
 }
 
 void fill_sample(Kernels& table) { table.sample = {sample, sample_workspace}; }
