@@ -2,7 +2,8 @@
 //
 // The keys of a sequence are cut at multiples of kRange positions; a block takes one range of one (row, g), and the
 // ranges of a row are put together in order. So a row's bits depend on its own prefix alone, whatever else is in the
-// batch, and one long sequence still keeps many multiprocessors busy.
+// batch, and one long sequence still keeps many multiprocessors busy. Where keys lie out of order, as those of a tree's
+// branches do, only their addresses change.
 #include "quad.cuh"
 #include "reduce.cuh"
 #include "row_copy.cuh"
@@ -69,6 +70,30 @@ struct Prefix {
   }
 };
 
+// Where the last positions of the rows lie in their slots: those of a row's last A at places[r].
+struct Branches {
+  const int32_t* places;  // (R,A)
+  int64_t A;
+
+  __device__ int64_t place(int64_t r, int64_t s, int64_t last, int64_t capacity) const {
+    const int64_t i = s - last + A - 1;
+    if (i < 0) return s;
+    const int64_t place = places[r * A + i];
+    return place < 0 ? 0 : place < capacity ? place : capacity - 1;
+  }
+};
+
+// The elements before key s of a range: of keys one after the other, and of keys at places of their own.
+struct InOrder {
+  int64_t D;
+  __device__ int64_t operator()(int s) const { return s * D; }
+};
+struct Scattered {
+  const int* places;  // (kRange), shared
+  int64_t D;
+  __device__ int64_t operator()(int s) const { return places[s] * D; }
+};
+
 // Of one range: softmax relative to its own maximum. (R,H,ranges) each, sums (R,H,ranges,D).
 struct Partials {
   float *largest, *total, *sums;
@@ -84,15 +109,16 @@ struct Partials {
 
 // ---- one range -----------------------------------------------------------------------------------------------------
 
-// scores[s] = scale·q·keys[s] for s in [first, end), each by one warp; keys (kRange,D).
-template <class T>
-__device__ void score_keys(const T* q, const T* keys, int first, int end, int64_t D, float scale, float* scores) {
+// scores[s] = scale·q·key s for s in [first, end), each by one warp; key s (D) at keys + offset(s).
+template <class T, class Offset>
+__device__ void score_keys(const T* q, const T* keys, Offset offset, int first, int end, int64_t D, float scale,
+                           float* scores) {
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   for (int64_t i = kQuad * lane, column = 0; column < D; i += kColumns, column += kColumns) {
     const Quad query = load_quad(q + i, D - i);
     for (int s = warp; s < end; s += kWarps) {
       if (s < first) continue;
-      const float score = scale * warp_sum(dot(query, load_quad(keys + s * D + i, D - i), 0));
+      const float score = scale * warp_sum(dot(query, load_quad(keys + offset(s) + i, D - i), 0));
       if (lane == 0) scores[s] = column == 0 ? score : scores[s] + score;
     }
   }
@@ -114,9 +140,11 @@ __device__ float soften(float* scores, int first, int end, float* shared, float&
   return largest;
 }
 
-// sums = Σ_s weights[s]·values[s]: a warp takes every kWarps-th key, then the warps are added in order.
-template <class T>
-__device__ void gather_values(const float* weights, const T* values, int first, int end, int64_t D, float* sums) {
+// sums = Σ_s weights[s]·value s, at values + offset(s): a warp takes every kWarps-th key, then the warps are added in
+// order.
+template <class T, class Offset>
+__device__ void gather_values(const float* weights, const T* values, Offset offset, int first, int end, int64_t D,
+                              float* sums) {
   __shared__ float4 warp_sums[kWarps][kWarp];  // a lane's columns in one store: four would share banks
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   for (int64_t column = 0; column < D; column += kColumns) {
@@ -126,7 +154,7 @@ __device__ void gather_values(const float* weights, const T* values, int first, 
       if (s < first) continue;
       const float weight = weights[s];
       sum = map([=](float value, float before) { return fmaf(weight, value, before); },
-                load_quad(values + s * D + i, D - i), sum);
+                load_quad(values + offset(s) + i, D - i), sum);
     }
     warp_sums[warp][lane] = make_float4(sum.v[0], sum.v[1], sum.v[2], sum.v[3]);
     __syncthreads();  // all warps have stored
@@ -137,28 +165,48 @@ __device__ void gather_values(const float* weights, const T* values, int first, 
   }
 }
 
+// The group's heads over the keys [first, end) of one range.
+template <class T, class Offset>
+__device__ void attend_keys(const T* q /*(R,H,D)*/, const T* keys, const T* values, Offset offset, int first, int end,
+                            int64_t r, int64_t g, int64_t range, const Rows& rows, const CacheShape& n, float scale,
+                            const Partials& partials) {
+  __shared__ float scores[kRange], shared[kWarps];
+  const int64_t group = rows.H / n.G;
+  for (int64_t h = g * group; h < (g + 1) * group; h++) {
+    const int64_t row = r * rows.H + h, place = row * partials.ranges + range;
+    score_keys(q + row * n.D, keys, offset, first, end, n.D, scale, scores);
+    float total;
+    const float largest = soften(scores, first, end, shared, total);
+    gather_values(scores, values, offset, first, end, n.D, partials.sums + place * n.D);
+    if (threadIdx.x > 0) continue;
+    partials.largest[place] = largest;
+    partials.total[place] = total;
+  }
+}
+
 // A block a row, g and range.
-template <class T>
+template <class T, bool kBranches>
 __global__ void __launch_bounds__(kThreads)
     attend_range_kernel(const T* q /*(R,H,D)*/, const T* key_cache, const T* value_cache /*(slots,G,capacity,D)*/,
-                        Rows rows, CacheShape n, float scale, Partials partials) {
-  __shared__ float scores[kRange], shared[kWarps];
+                        Rows rows, Branches branches, CacheShape n, float scale, Partials partials) {
   const int64_t range = blockIdx.x % partials.ranges, g = blockIdx.x / partials.ranges % n.G,
-                r = blockIdx.x / partials.ranges / n.G, base = range * kRange, group = rows.H / n.G;
+                r = blockIdx.x / partials.ranges / n.G, base = range * kRange;
   const Prefix prefix(rows, n, r);
   if (prefix.first > prefix.last || prefix.last < base || prefix.first >= base + kRange) return;
   const int first = prefix.first > base ? static_cast<int>(prefix.first - base) : 0;
   const int end = prefix.last + 1 < base + kRange ? static_cast<int>(prefix.last + 1 - base) : kRange;
-  const int64_t offset = n.offset(prefix.slot, g, base);
-  for (int64_t h = g * group; h < (g + 1) * group; h++) {
-    const int64_t row = r * rows.H + h, place = row * partials.ranges + range;
-    score_keys(q + row * n.D, key_cache + offset, first, end, n.D, scale, scores);
-    float total;
-    const float largest = soften(scores, first, end, shared, total);
-    gather_values(scores, value_cache + offset, first, end, n.D, partials.sums + place * n.D);
-    if (threadIdx.x > 0) continue;
-    partials.largest[place] = largest;
-    partials.total[place] = total;
+  if constexpr (kBranches) {
+    __shared__ int places[kRange];
+    for (int s = first + threadIdx.x; s < end; s += kThreads)
+      places[s] = static_cast<int>(branches.place(r, base + s, prefix.last, n.capacity));
+    __syncthreads();  // the places are read by all
+    const int64_t offset = n.offset(prefix.slot, g, 0);
+    attend_keys(q, key_cache + offset, value_cache + offset, Scattered{places, n.D}, first, end, r, g, range, rows, n,
+                scale, partials);
+  } else {
+    const int64_t offset = n.offset(prefix.slot, g, base);
+    attend_keys(q, key_cache + offset, value_cache + offset, InOrder{n.D}, first, end, r, g, range, rows, n, scale,
+                partials);
   }
 }
 
@@ -187,20 +235,22 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 void attention_cached(const Call& call, In q, In key_cache, In value_cache, In sequence, In position, In first_key,
-                      Out out, double scale) {
+                      In branch, Out out, double scale) {
   const int64_t R = q.shape[0], H = q.shape[1];
   const CacheShape n(key_cache);
   Workspace workspace(call.workspace);
   const Partials partials(workspace, q, n);
   const Rows rows = {elements<int32_t>(sequence), elements<int32_t>(position), elements<int32_t>(first_key), H};
+  const Branches branches = {elements<int32_t>(branch), last_dimension(branch)};
   dispatch({q.dtype}, [&]<class T>(Element<T>) {
-    launch(call, R * n.G * partials.ranges, kThreads, attend_range_kernel<T>, elements<T>(q), elements<T>(key_cache),
-           elements<T>(value_cache), rows, n, static_cast<float>(scale), partials);
+    const auto kernel = given(branch) ? attend_range_kernel<T, true> : attend_range_kernel<T, false>;
+    launch(call, R * n.G * partials.ranges, kThreads, kernel, elements<T>(q), elements<T>(key_cache),
+           elements<T>(value_cache), rows, branches, n, static_cast<float>(scale), partials);
     launch(call, R * H, kThreads, combine_ranges_kernel<T>, partials, rows, n, elements<T>(out));
   });
 }
 
-size_t attention_cached_workspace(const Machine&, In q, In key_cache, In, In, In, In, Out, double) {
+size_t attention_cached_workspace(const Machine&, In q, In key_cache, In, In, In, In, In, Out, double) {
   Workspace workspace(nullptr);
   Partials(workspace, q, CacheShape(key_cache));
   return workspace.bytes();

@@ -44,7 +44,7 @@ struct SampleRow {
   const float* logits;  // (V)
   int64_t vocabulary;   // V
   SampleSettings settings;
-  double maximum;
+  double maximum, log_sum;
   const uint32_t* counters;  // (4)
 
   // Probability before normalisation.
@@ -63,6 +63,16 @@ __device__ uint64_t largest_key(const float* logits, int64_t vocabulary) {
     nan = nan || isnan(logits[token]);
   }
   if (__syncthreads_or(nan)) return 0;
+  return block_reduce(largest, Largest());
+}
+
+// The largest key below another; 0 when there is none.
+__device__ uint64_t next_key(const float* logits, int64_t vocabulary, uint64_t above) {
+  uint64_t largest = 0;
+  for (int64_t token = threadIdx.x; token < vocabulary; token += blockDim.x) {
+    const uint64_t key = key_of(logits[token], token);
+    largest = key > largest && key < above ? key : largest;
+  }
   return block_reduce(largest, Largest());
 }
 
@@ -137,17 +147,19 @@ __device__ uint64_t least_candidate(const SampleRow& row, uint64_t largest) {
 // The best token so far in a race of logit/temperature + Gumbel noise.
 struct Race {
   double score;
-  int64_t winner;  // −1: nobody
+  int64_t winner;  // −1: nobody, who still precedes a masked token
 
-  __device__ void enter(const SampleRow& row, int64_t token, float logit) {
+  __device__ bool slower(const Race& other) const {
+    return score < other.score || (score == other.score && winner > other.winner);
+  }
+  // A token takes the place if it is slower than `ahead`.
+  __device__ void enter(const SampleRow& row, int64_t token, float logit, const Race& ahead) {
     const double base = logit / row.settings.temperature;
     const Philox words = device_philox4x32({{static_cast<uint32_t>(token), row.counters[3], row.counters[2], 0}},
                                            row.counters[0], row.counters[1]);
     if (base + device_gumbel_bound(words) < score) return;
-    const double noisy = base + device_gumbel(words);
-    if (noisy < score || (noisy == score && winner >= 0 && winner < token)) return;
-    score = noisy;
-    winner = token;
+    const Race runner = {base + device_gumbel(words), token};
+    if (slower(runner) && runner.slower(ahead)) *this = runner;
   }
 };
 __device__ Race exchange(const Race& x, int mask) {
@@ -155,22 +167,49 @@ __device__ Race exchange(const Race& x, int mask) {
 }
 
 struct Faster {
-  __device__ Race operator()(const Race& a, const Race& b) const {
-    if (a.winner < 0 || b.winner < 0) return a.winner < 0 ? b : a;
-    if (a.score != b.score) return a.score > b.score ? a : b;
-    return a.winner < b.winner ? a : b;
+  __device__ Race operator()(const Race& a, const Race& b) const { return a.slower(b) ? b : a; }
+};
+
+// The best of this thread's tokens that may be drawn and are slower than `ahead`.
+__device__ Race race(const SampleRow& row, uint64_t least, const Race& ahead) {
+  Race best = {-INFINITY, -1};
+  for (int64_t token = threadIdx.x; token < row.vocabulary; token += blockDim.x) {
+    const float logit = row.logits[token];
+    if (key_of(logit, token) >= least) best.enter(row, token, logit, ahead);
+  }
+  return best;
+}
+
+// Where the M tokens of a row go.
+struct Drawn {
+  int32_t* token;          // (M)
+  float* log_probability;  // (M)
+  int64_t M;
+
+  __device__ void put(const SampleRow& row, int64_t place, int64_t drawn) const {
+    if (threadIdx.x > 0) return;
+    token[place] = static_cast<int32_t>(drawn);
+    log_probability[place] = drawn < 0 ? NAN : static_cast<float>(row.logits[drawn] - row.maximum - row.log_sum);
   }
 };
 
-__device__ int64_t draw(const SampleRow& row, uint64_t largest) {
-  if (!(row.settings.temperature > 0)) return token_of(largest);
-  const uint64_t least = least_candidate(row, largest);
-  Race race = {-INFINITY, -1};
-  for (int64_t token = threadIdx.x; token < row.vocabulary; token += blockDim.x) {
-    const float logit = row.logits[token];
-    if (key_of(logit, token) >= least) race.enter(row, token, logit);
+__device__ void draw_largest(const SampleRow& row, uint64_t largest, const Drawn& drawn) {
+  uint64_t key = largest;
+  for (int64_t place = 0; place < drawn.M; place++) {
+    if (place > 0 && key > 0) key = next_key(row.logits, row.vocabulary, key);
+    const int64_t token = key > 0 && row.logits[token_of(key)] > -INFINITY ? token_of(key) : -1;
+    drawn.put(row, place, token);
   }
-  return block_reduce(race, Faster()).winner;
+}
+
+// After each place only the thread that had it looks for its next best.
+__device__ void draw_with_noise(const SampleRow& row, uint64_t least, const Drawn& drawn) {
+  Race best = {}, won = {INFINITY, -1};
+  for (int64_t place = 0; place < drawn.M; place++) {
+    if (place == 0 || (won.winner >= 0 && won.winner == best.winner)) best = race(row, least, won);
+    won = block_reduce(best, Faster());
+    drawn.put(row, place, won.winner);
+  }
 }
 
 // ---- sample --------------------------------------------------------------------------------------------------------
@@ -178,27 +217,29 @@ __device__ int64_t draw(const SampleRow& row, uint64_t largest) {
 // A decoding step has fewer rows than the device has multiprocessors: one block on each may have all registers.
 __global__ void __launch_bounds__(kThreads, 1)
     sample_kernel(const float* logits /*(R,V)*/, const float* settings /*(R,3)*/, const uint32_t* counters /*(R,4)*/,
-                  int32_t* token /*(R)*/, float* log_probability /*(R)*/, int64_t V) {
+                  int32_t* token /*(R,M)*/, float* log_probability /*(R,M)*/, int64_t V, int64_t M) {
   const int64_t r = blockIdx.x;
   logits += r * V;
+  const Drawn drawn = {token + r * M, log_probability + r * M, M};
+  SampleRow row = {logits, V, sample_settings(settings + r * 3, V), 0, 0, counters + r * 4};
   const uint64_t largest = largest_key(logits, V);
-  const float maximum = largest ? logits[token_of(largest)] : 0.0f;
-  int64_t drawn = -1;
-  double log_chance = NAN;
-  if (largest && isfinite(maximum)) {
-    const double log_sum = log_sum_of(logits, V, maximum);
-    drawn = draw({logits, V, sample_settings(settings + r * 3, V), maximum, counters + r * 4}, largest);
-    log_chance = logits[drawn] - static_cast<double>(maximum) - log_sum;
+  const float maximum = largest ? logits[token_of(largest)] : INFINITY;
+  if (!isfinite(maximum)) {
+    for (int64_t place = 0; place < M; place++) drawn.put(row, place, -1);
+    return;
   }
-  if (threadIdx.x > 0) return;
-  token[r] = static_cast<int32_t>(drawn);
-  log_probability[r] = static_cast<float>(log_chance);
+  row.maximum = maximum;
+  row.log_sum = log_sum_of(logits, V, maximum);
+  if (row.settings.temperature > 0)
+    draw_with_noise(row, least_candidate(row, largest), drawn);
+  else
+    draw_largest(row, largest, drawn);
 }
 
 void sample(const Call& call, In logits, In settings, In counters, Out token, Out log_probability) {
-  const int64_t V = last_dimension(logits);
+  const int64_t V = last_dimension(logits), M = token.rank > 1 ? last_dimension(token) : 1;
   launch(call, row_count(logits), threads_for(V), sample_kernel, elements<float>(logits), elements<float>(settings),
-         elements<uint32_t>(counters), elements<int32_t>(token), elements<float>(log_probability), V);
+         elements<uint32_t>(counters), elements<int32_t>(token), elements<float>(log_probability), V, M);
 }
 
 }  // namespace

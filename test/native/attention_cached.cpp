@@ -24,6 +24,7 @@ const std::vector<Case> kCases = {
     {"group of eight, wide heads", 8, 1, 128, 140, false},
     {"width that is no multiple of 32", 4, 1, 80, 130, true},
     {"more than one range of keys", 2, 1, 16, 1300, true},
+    {"odd width, more than one range", 3, 3, 7, 300, false},
 };
 
 // Rows at a few positions of a few sequences; the cache is filled to each sequence's end and poisoned beyond it.
@@ -234,57 +235,58 @@ TEST_CASE_TEMPLATE("cache_append: writes each row to its place and nothing else"
 
 namespace {
 
-// A problem's rows with their last A positions moved to places of their own, a slot's rows side by side as the branches
-// of a tree: what was there is poisoned, and so is every place that no row reads.
+// A tree: the rows of a slot share its keys but for their last A positions, which are their own. Once with each row in
+// a slot of its own, in order, and once as it is kept for a tree: two slots, the rows' own keys at shuffled places
+// behind the shared ones. What no row reads is poisoned.
 template <class S>
-struct Branches {
-  Problem<S> moved;
+struct Tree {
   int64_t A;
+  Problem<S> apart, together;
   Buffer<int32_t> branch;  // (R,A)
 
-  Branches(const Problem<S>& plain, int64_t A_, uint64_t seed)
-      : moved(roomy(plain.c, A_ * plain.R), plain.slots, plain.R), A(A_), branch(plain.R * A_) {
-    const int64_t capacity = plain.c.capacity, spare = moved.c.capacity - capacity;
-    std::mt19937_64 engine(seed);
-    std::vector<int32_t> places(spare);
-    std::iota(places.begin(), places.end(), static_cast<int32_t>(capacity));
-    std::shuffle(places.begin(), places.end(), engine);
-    moved.key_cache.poison(), moved.value_cache.poison();
-    int64_t next = 0;
-    for (int64_t r = 0; r < plain.R; r++) {
-      for (int64_t s = 0; s <= plain.position[r]; s++) {
-        const int64_t i = s - plain.position[r] + A - 1, place = i < 0 ? s : places[next++];
-        if (i >= 0) branch[r * A + i] = static_cast<int32_t>(place);
-        copy_key(plain, plain.sequence[r], s, place);
+  Tree(const Case& c, int64_t rows, int64_t A_)
+      : A(A_), apart(c, rows, rows), together(with_places(c, rows * A_), 2, rows), branch(rows * A_) {
+    std::vector<int32_t> places(rows * A);
+    std::iota(places.begin(), places.end(), static_cast<int32_t>(c.capacity));
+    std::shuffle(places.begin(), places.end(), std::mt19937_64(5));
+    together.key_cache.poison(), together.value_cache.poison();
+    together.position = apart.position, together.first = apart.first;
+    for (int64_t r = 0; r < rows; r++) {
+      const int64_t position = apart.position[r];
+      apart.fill_sequence(r, 20 + r, position);
+      if (position >= A) apart.fill_sequence(r, r % 2, position - A);
+      for (int64_t s = 0; s <= position; s++) {
+        const int64_t i = s - position + A - 1;
+        if (i >= 0) branch[r * A + i] = places[r * A + i];
+        copy_key(r, s, i < 0 ? s : places[r * A + i]);
       }
     }
   }
-  static Case roomy(Case c, int64_t spare) {
-    c.capacity += spare;
+  static Case with_places(Case c, int64_t more) {
+    c.capacity += more;
     return c;
   }
-  void copy_key(const Problem<S>& plain, int64_t slot, int64_t from, int64_t to) {
-    const int64_t D = plain.c.D;
-    for (int64_t g = 0; g < plain.c.G; g++) {
-      const int64_t source = plain.offset(slot, g) + from * D, target = moved.offset(slot, g) + to * D;
-      std::memcpy(&moved.key_cache[target], &plain.key_cache[source], D * sizeof(S));
-      std::memcpy(&moved.value_cache[target], &plain.value_cache[source], D * sizeof(S));
+  void copy_key(int64_t r, int64_t from, int64_t to) {
+    const int64_t D = apart.c.D;
+    for (int64_t g = 0; g < apart.c.G; g++) {
+      const int64_t source = apart.offset(r, g) + from * D, target = together.offset(r % 2, g) + to * D;
+      std::memcpy(&together.key_cache[target], &apart.key_cache[source], D * sizeof(S));
+      std::memcpy(&together.value_cache[target], &apart.value_cache[source], D * sizeof(S));
     }
   }
 };
 
 template <class S>
-void check_branches(const Kernels& kernels) {
+void check_trees(const Kernels& kernels) {
   for (const Case& c : kCases) {
     INFO(c.path);
-    Problem<S> plain(c, 2, 6);
-    plain.run_rows(kernels, 0, plain.R);
-    for (int64_t A : {int64_t{1}, int64_t{2}, int64_t{7}, int64_t{65}, c.capacity + 3}) {
+    for (int64_t A : {int64_t{1}, int64_t{2}, int64_t{7}, int64_t{65}, c.capacity + 3}) {  // the last: all positions
       CAPTURE(A);
-      Branches<S> tree(plain, A, 5);
-      tree.moved.position = plain.position, tree.moved.first = plain.first;
-      tree.moved.run_rows(kernels, 0, plain.R, {}, &tree.branch);
-      CHECK(tree.moved.out.same_bits(plain.out));
+      Tree<S> tree(c, 6, A);
+      tree.apart.run_rows(kernels, 0, 6);
+      tree.together.run_rows(kernels, 0, 6, ShuffledParallel(3), &tree.branch);
+      CHECK(tree.together.out.same_bits(tree.apart.out));
+      CHECK(tree.together.out.guards_intact());
     }
   }
 }
@@ -292,9 +294,26 @@ void check_branches(const Kernels& kernels) {
 }  // namespace
 
 TEST_CASE("attention_cached: a row has the same bits wherever the keys of its last positions lie") {
-  check_branches<double>(oracle());
+  check_trees<double>(oracle());
   for_each_level([](const Backend& backend) {
-    check_branches<float>(*backend.kernels);
-    check_branches<bf16>(*backend.kernels);
+    check_trees<float>(*backend.kernels);
+    check_trees<bf16>(*backend.kernels);
+  });
+}
+
+TEST_CASE("attention_cached: places out of range are clamped, a row out of range is zeros whatever its branch") {
+  for_each_level([](const Backend& backend) {
+    Problem<float> wild(kCases[3], 2, 4), clamped(kCases[3], 2, 4);
+    const int64_t capacity = wild.c.capacity, D = wild.c.D;
+    for (Problem<float>* problem : {&wild, &clamped}) {
+      for (int64_t slot : {0, 1}) problem->fill_sequence(slot, slot, capacity - 1);
+      problem->sequence[1] = 2;
+    }
+    auto branch = Buffer<int32_t>::of({-1, -2e9, 0, 9, 0, static_cast<double>(capacity), 2e9, 3});
+    auto within = Buffer<int32_t>::of({0, 0, 0, 9, 0, capacity - 1.0, capacity - 1.0, 3});
+    wild.run_rows(*backend.kernels, 0, 4, {}, &branch);
+    clamped.run_rows(*backend.kernels, 0, 4, {}, &within);
+    CHECK(wild.out.same_bits(clamped.out));
+    for (int64_t i = 0; i < wild.c.H * D; i++) CHECK(wild.out[wild.c.H * D + i] == 0);
   });
 }

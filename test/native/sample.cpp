@@ -19,9 +19,9 @@ struct Drawn {
   std::vector<double> log_probability;
 };
 
-// `rows` copies of the same logits, at positions first, first+1, ….
+// `rows` copies of the same logits, at positions first, first+1, …. M tokens of each; 0: one, in outputs of shape (R).
 Drawn draw(const Kernels& kernels, const std::vector<double>& logits, Settings settings, int64_t rows,
-           int32_t first = 0, int32_t request = 3, const Parallel& parallel = {}) {
+           int32_t first = 0, int32_t request = 3, const Parallel& parallel = {}, int64_t M = 0) {
   int64_t vocabulary = static_cast<int64_t>(logits.size());
   std::vector<double> all, options, counts;
   for (int64_t r = 0; r < rows; r++) {
@@ -31,13 +31,15 @@ Drawn draw(const Kernels& kernels, const std::vector<double>& logits, Settings s
   }
   auto x = Buffer<float>::of(all), options_buffer = Buffer<float>::of(options);
   auto counters = Buffer<int32_t>::of(counts);
-  Buffer<int32_t> token(rows, 1);
-  Buffer<float> log_probability(rows, 1);
+  const int64_t drawn = rows * std::max<int64_t>(M, 1);
+  const auto shaped = [&](const auto& x) { return M > 0 ? view_of(x, {rows, M}) : view_of(x, {rows}); };
+  Buffer<int32_t> token(drawn, 1);
+  Buffer<float> log_probability(drawn, 1);
   run_on(parallel, kernels.sample, view_of(x, {rows, vocabulary}), view_of(options_buffer, {rows, 3}),
-         view_of(counters, {rows, 4}), view_of(token, {rows}), view_of(log_probability, {rows}));
+         view_of(counters, {rows, 4}), shaped(token), shaped(log_probability));
   CHECK(token.guards_intact());
   CHECK(log_probability.guards_intact());
-  return {std::vector<int32_t>(token.data(), token.data() + rows), log_probability.values()};
+  return {std::vector<int32_t>(token.data(), token.data() + drawn), log_probability.values()};
 }
 
 std::vector<double> softmax(const std::vector<double>& logits, double temperature = 1) {
@@ -214,5 +216,110 @@ TEST_CASE("sample: a row depends on its own logits, seed, request and position a
     for (int row : {0, 7, 19}) CHECK(draw(kernels, logits, settings, 1, 100 + row).token[0] == together.token[row]);
     CHECK(draw(kernels, logits, settings, 20, 100, 4).token != together.token);
     CHECK(draw(kernels, logits, settings, 20, 200).token != together.token);
+  });
+}
+
+// ---- the M best ----------------------------------------------------------------------------------------------------
+
+namespace {
+
+Drawn best(const Kernels& kernels, const std::vector<double>& logits, Settings settings, int64_t M,
+           int32_t position = 0, int64_t rows = 1) {
+  return draw(kernels, logits, settings, rows, position, 3, ShuffledParallel(2), M);
+}
+
+// The same by drawing one token after the other, what was drawn and what the filters leave out being masked.
+std::vector<int32_t> one_by_one(const Kernels& kernels, std::vector<double> logits, Settings settings, int64_t M,
+                                int32_t position) {
+  const std::set<int32_t> kept = support(filtered(logits, settings));
+  for (size_t token = 0; token < logits.size(); token++)
+    if (kept.count(static_cast<int32_t>(token)) == 0) logits[token] = -INFINITY;
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < M; i++) {
+    tokens.push_back(draw(kernels, logits, {settings.temperature, 0, 1}, 1, position).token[0]);
+    if (tokens.back() >= 0) logits[tokens.back()] = -INFINITY;
+  }
+  return tokens;
+}
+
+void check_log_probabilities(const Drawn& drawn, const std::vector<double>& logits) {
+  const std::vector<double> p = softmax(logits);
+  for (size_t i = 0; i < drawn.token.size(); i++) {
+    if (drawn.token[i] < 0)
+      CHECK(std::isnan(drawn.log_probability[i]));
+    else
+      CHECK(std::abs(drawn.log_probability[i] - std::log(p[drawn.token[i]])) < 4e-6);  // |log p| < 20, in float
+  }
+}
+
+}  // namespace
+
+TEST_CASE("sample: the M best are what M draws without replacement give") {
+  for_each_level([](const Backend& backend) {
+    const Kernels& kernels = *backend.kernels;
+    for (int64_t vocabulary : {1, 5, 40, 700}) {  // 700: more than one token a thread of a GPU
+      CAPTURE(vocabulary);
+      const std::vector<double> logits = random_normal(vocabulary, 2, 67);
+      for (Settings settings : {Settings{1, 0, 1}, {0.7, 0, 1}, {1.3, 8, 1}, {1, 0, 0.8}, {1, 9, 0.9}})
+        for (int64_t M : {int64_t{1}, int64_t{2}, int64_t{5}, int64_t{12}}) {
+          CAPTURE(settings.top_k);
+          CAPTURE(settings.top_p);
+          CAPTURE(M);
+          const Drawn drawn = best(kernels, logits, settings, M, 11);
+          CHECK(drawn.token == one_by_one(kernels, logits, settings, M, 11));
+          check_log_probabilities(drawn, logits);
+        }
+    }
+  });
+}
+
+TEST_CASE("sample: temperature 0 takes the M largest, lower tokens first among equals") {
+  for_each_level([](const Backend& backend) {
+    std::vector<double> logits = random_normal(90, 1, 68);
+    for (double& logit : logits) logit = std::round(4 * logit) / 4;  // many equals, zeros of both signs
+    std::vector<int32_t> order(logits.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return logits[a] > logits[b]; });
+    order.resize(100, -1);
+    for (int64_t M : {1, 2, 3, 64, 90, 100}) {
+      CAPTURE(M);
+      const Drawn drawn = best(*backend.kernels, logits, {0, 1, 0.1}, M);
+      CHECK(drawn.token == std::vector<int32_t>(order.begin(), order.begin() + M));
+      check_log_probabilities(drawn, logits);
+    }
+  });
+}
+
+TEST_CASE("sample: among the M best, equals come in order of their tokens and nobody beyond the last") {
+  for_each_level([](const Backend& backend) {
+    const Kernels& kernels = *backend.kernels;
+    const double inf = INFINITY;
+    const std::vector<double> logits = {-inf, 0.5, -inf, 0.25, 1, -inf};
+    CHECK(best(kernels, logits, {0, 0, 1}, 8).token == std::vector<int32_t>{4, 1, 3, -1, -1, -1, -1, -1});
+    CHECK(best(kernels, logits, {1e-6, 5, 1}, 4).token == std::vector<int32_t>{4, 1, 3, -1});
+    CHECK(best(kernels, logits, {1e-6, 2, 1}, 3).token == std::vector<int32_t>{4, 1, -1});
+    const Drawn all = best(kernels, {7}, {1, 0, 1}, 70);
+    CHECK(all.token[0] == 0);
+    CHECK(std::count(all.token.begin(), all.token.end(), -1) == 69);
+    for (Settings settings : {Settings{0, 0, 1}, {1, 0, 1}, {1, 2, 0.5}})
+      for (double bad : {static_cast<double>(NAN), inf}) {
+        const Drawn none = best(kernels, {1, bad, 2}, settings, 2, 0, 2);
+        CHECK(none.token == std::vector<int32_t>(4, -1));
+        for (double log_probability : none.log_probability) CHECK(std::isnan(log_probability));
+      }
+  });
+}
+
+TEST_CASE("sample: the first of the M best is the one token, in each of many rows, on any threads") {
+  const std::vector<double> logits = random_normal(300, 1, 69);
+  for_each_level([&](const Backend& backend) {
+    for (Settings settings : {Settings{0, 0, 1}, {1, 0, 1}, {1, 50, 0.95}}) {
+      const Drawn one = draw(*backend.kernels, logits, settings, 20, 100);
+      const Drawn three = best(*backend.kernels, logits, settings, 3, 100, 20);
+      for (int r = 0; r < 20; r++) {
+        CHECK(three.token[3 * r] == one.token[r]);
+        CHECK(three.log_probability[3 * r] == one.log_probability[r]);
+      }
+    }
   });
 }
