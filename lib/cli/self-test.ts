@@ -210,21 +210,14 @@ const cases = {
   },
   attentionCached: (make, kernels) => {
     const { R, H, D } = make.size;
-    const { keys, values, sequence, position } = cached(make, kernels);
-    const out = make.out([R, H, D]);
-    const [q, none] = [make.float(R, H, D), 0];
-    kernels.attentionCached(
-      q.handle,
-      keys.handle,
-      values.handle,
-      sequence.handle,
-      position.handle,
-      none,
-      none,
-      out.handle,
-      0.25,
-    );
-    return [out];
+    const { keys, values, sequence, position, branch } = cached(make, kernels);
+    const q = make.float(R, H, D);
+    const rows = [q, keys, values, sequence, position].map(({ handle }) => handle);
+    const [q_, keys_, values_, sequence_, position_] = rows as [number, number, number, number, number];
+    const [inOrder, branched] = [make.out([R, H, D]), make.out([R, H, D])];
+    kernels.attentionCached(q_, keys_, values_, sequence_, position_, 0, 0, inOrder.handle, 0.25);
+    kernels.attentionCached(q_, keys_, values_, sequence_, position_, 0, branch.handle, branched.handle, 0.25);
+    return [inOrder, branched];
   },
   swiglu: (make, kernels) => {
     const { R, K } = make.size;
@@ -388,11 +381,14 @@ const cases = {
   },
   sample: (make, kernels) => {
     const { V } = make.size;
-    const [token, logProbability] = [make.out([2], "i32"), make.out([2], "f32")];
     const settings = tensor2x(make, [0.8, 10, 0.9], [0, 0, 1]);
     const counters = make.integers([1, 0, 0, 5, 2, 0, 0, 6], 2, 4);
-    kernels.sample(make.f32(2, V).handle, settings.handle, counters.handle, token.handle, logProbability.handle);
-    return [token, logProbability];
+    const logits = make.f32(2, V);
+    return [[2], [2, 3]].flatMap((shape) => {
+      const [token, logProbability] = [make.out(shape, "i32"), make.out(shape, "f32")];
+      kernels.sample(logits.handle, settings.handle, counters.handle, token.handle, logProbability.handle);
+      return [token, logProbability];
+    });
   },
 } satisfies Record<keyof Kernels, Case>;
 
@@ -425,7 +421,13 @@ function cached(make: Inputs, kernels: Native) {
   );
   const [k, v] = [make.float(R, G, D), make.float(R, G, D)];
   kernels.cacheAppend(k.handle, v.handle, sequence.handle, position.handle, keys.handle, values.handle);
-  return { keys, values, sequence, position };
+  // Each row's last three positions at the places of others.
+  const branch = make.integers(
+    rows.flatMap((row) => [0, 1, 2].map((i) => (row * 7 + i * 2) % places)),
+    R,
+    3,
+  );
+  return { keys, values, sequence, position, branch };
 }
 
 /** (K,K), small enough that an RNN does not amplify rounding. */

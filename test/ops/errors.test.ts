@@ -2,7 +2,14 @@ import { describe, expect, it } from "vitest";
 import { openDevice } from "../../lib/device.js";
 import type { ErrorCode } from "../../lib/errors.js";
 import { multiTokenCrossEntropy } from "../../lib/mtp/loss.js";
-import { attention, rope_ } from "../../lib/ops/attention.js";
+import {
+  attention,
+  attentionCached,
+  cacheAppend,
+  rope_,
+  type CacheBranch,
+  type CacheRows,
+} from "../../lib/ops/attention.js";
 import { linearCrossEntropy } from "../../lib/ops/cross-entropy.js";
 import { add, cast } from "../../lib/ops/elementwise.js";
 import { embedding } from "../../lib/ops/embedding.js";
@@ -25,6 +32,14 @@ const elsewhere = zeros([2, 2], { dtype: "f32", device: openDevice("dry") });
 function unembedding(): Parameter {
   const weight = of([7, 4]);
   return new Parameter("lm_head.weight", weight, weight);
+}
+
+const cache = (): Tensor => of([1, 2, 5, 8]);
+
+/** Two rows of a cache, with this in their branch. */
+function branched(branch: Partial<CacheBranch>): CacheRows {
+  const rows = { sequence: of([2], "i32"), position: of([2], "i32") };
+  return { ...rows, branch: { own: of([2], "i32"), last: of([2, 1], "i32"), ...branch } };
 }
 
 const cases: [string, () => unknown, ErrorCode, RegExp][] = [
@@ -157,6 +172,30 @@ const cases: [string, () => unknown, ErrorCode, RegExp][] = [
     /weight/,
   ],
   ["sample, dtype", () => sample(of([2, 5], "bf16"), of([2, 3]), of([2, 4], "i32")), "DTYPE_MISMATCH", /logits/],
+  [
+    "sample, count",
+    () => sample(of([2, 5]), of([2, 3]), of([2, 4], "i32"), 0),
+    "BAD_ARGUMENT",
+    /\[sample\] count: expected a whole number of at least 1, got 0/,
+  ],
+  [
+    "attention_cached, branch",
+    () => attentionCached(of([2, 4, 8]), cache(), cache(), branched({ last: of([3, 2], "i32") })),
+    "SHAPE_MISMATCH",
+    /\[attention_cached\] branch\.last: expected shape \(2, A\), got \(3, 2\)/,
+  ],
+  [
+    "attention_cached, dtype of the branch",
+    () => attentionCached(of([2, 4, 8]), cache(), cache(), branched({ last: of([2, 2]) })),
+    "DTYPE_MISMATCH",
+    /branch\.last/,
+  ],
+  [
+    "cache_append, branch",
+    () => cacheAppend(of([2, 2, 8]), of([2, 2, 8]), branched({ own: of([3], "i32") }), cache(), cache()),
+    "SHAPE_MISMATCH",
+    /\[cache_append\] branch\.own/,
+  ],
   ["grad of many numbers", () => grad((x) => add(x, x))(of([3])), "SHAPE_MISMATCH", /one element, got \(3\)/],
   [
     "grad of a function that fails",
