@@ -52,6 +52,9 @@ export {
   type BatchRequest,
 } from "./decode/batch.js";
 export type { GenerateOptions } from "./decode/options.js";
+export type { DraftTree } from "./decode/tree.js";
+export { fitTree, type FitTreeOptions, type FittedTree } from "./decode/fit.js";
+export { beamSearch, type BeamSearchOptions, type BeamSearchResult, type Hypothesis } from "./decode/beam.js";
 export type { DecodeStep, Ending, GeneratedToken } from "./decode/sequence.js";
 export { DecodeStatistics, type PlaceStatistics } from "./decode/statistics.js";
 export {

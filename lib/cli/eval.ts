@@ -1,5 +1,6 @@
 // foretoken eval: what each head of a model is worth on a text.
 import type { Command } from "commander";
+import { fitTree } from "../decode/fit.js";
 import { ForetokenError } from "../errors.js";
 import type { Dataset } from "../io/dataset.js";
 import { evaluate } from "../train/evaluate.js";
@@ -15,7 +16,7 @@ import { defaultEvalFraction, readData, savedData } from "./data.js";
 import { formatCount } from "./format.js";
 import { Output, whenReaderLeaves } from "./output.js";
 import { bitsOf, headTable } from "./report.js";
-
+import { saveTree, treeTable } from "./tree.js";
 import { share, wholeNumber } from "./values.js";
 
 interface EvalOptions extends CommonOptions {
@@ -23,6 +24,7 @@ interface EvalOptions extends CommonOptions {
   readonly split?: true | number;
   readonly batchSize?: number;
   readonly contextLength?: number;
+  readonly fitTree?: true | number;
   readonly dtype?: ComputeType;
 }
 
@@ -30,6 +32,7 @@ const examples = `
 Examples:
   foretoken eval runs/code                       the text that the run held out
   foretoken eval runs/code --data test           another text
+  foretoken eval runs/code --fit-tree            and which tree of drafts suits its heads, for generate --tree
   foretoken eval runs/code --data src --split    the tenth of src that \`train --data src\` holds out`;
 
 export function registerEval(program: Command): void {
@@ -40,6 +43,11 @@ export function registerEval(program: Command): void {
     .option("--split [fraction]", "only the share of --data that `train` holds out (0.1 unless given)", share)
     .option("--batch-size <rows>", "rows at once (default: 8)", wholeNumber(1))
     .option("--context-length <tokens>", "tokens per row (default: the model's)", wholeNumber(1))
+    .option(
+      "--fit-tree [nodes]",
+      "find the best tree of drafts, of 32 nodes unless given; kept in <dir>",
+      wholeNumber(1),
+    )
     .addOption(dtypeOption("what is computed in (default: as it was trained)"));
   addCommonOptions(command).addHelpText("after", examples);
   command.action(runEval);
@@ -56,6 +64,12 @@ async function runEval(folder: string, options: EvalOptions): Promise<void> {
   output.event("eval", { ...metrics, bitsPerByte: metrics.losses.map(bitsOf), documents: data.documentCount });
   output.line(`${formatCount(metrics.tokens)} tokens of ${formatCount(data.documentCount)} documents`);
   output.result(headTable(metrics));
+  if (options.fitTree === undefined) return;
+  const nodes = options.fitTree === true ? undefined : options.fitTree;
+  const fitted = await fitTree(model, data, { nodes, batchSize, contextLength });
+  const path = await saveTree(folder, fitted);
+  output.event("tree", { ...fitted, path });
+  output.result(`\n${treeTable(fitted)}\nThe tree is in ${path}: generate --tree drafts with it.`);
 }
 
 async function chosenData(folder: string, { data, split }: EvalOptions): Promise<Dataset> {

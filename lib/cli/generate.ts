@@ -4,6 +4,7 @@ import { InvalidArgumentError, Option, type Command } from "commander";
 import { draftModel, promptLookup, type DraftPredictor } from "../decode/drafts.js";
 import { generateTokens, tokenizerOf } from "../decode/generate.js";
 import type { GenerateOptions } from "../decode/options.js";
+import type { DraftTree } from "../decode/tree.js";
 import { DecodeStatistics } from "../decode/statistics.js";
 import { TextWriter } from "../decode/text.js";
 import { colourForTerminal, legendForTerminal, viewPage, type ProposedText } from "../decode/view.js";
@@ -11,6 +12,7 @@ import { ForetokenError } from "../errors.js";
 import type { Device } from "../device.js";
 import { reason } from "../io/files.js";
 import type { LanguageModel } from "../mtp/model.js";
+import { generateByBeams, refuseBeside } from "./beams.js";
 import {
   addCommonOptions,
   chosenDevice,
@@ -22,6 +24,7 @@ import {
 import { formatShare } from "./format.js";
 import { Interrupt, interruptedCode } from "./interrupt.js";
 import { Output, whenReaderLeaves } from "./output.js";
+import { readTree } from "./tree.js";
 import { collect, notNegative, number, wholeNumber } from "./values.js";
 
 interface GenerateCommandOptions extends CommonOptions {
@@ -35,6 +38,8 @@ interface GenerateCommandOptions extends CommonOptions {
   readonly stop?: readonly string[];
   readonly speculate: NonNullable<GenerateOptions["speculate"]>;
   readonly draft?: string;
+  readonly tree?: true | string;
+  readonly numBeams?: number;
   readonly context: "stop" | "slide";
   readonly stats?: boolean;
   readonly colour?: boolean;
@@ -47,7 +52,8 @@ Examples:
   foretoken generate runs/code --prompt "export function "
   foretoken generate runs/code --prompt-file start.ts --max-new-tokens 200 --temperature 0.8 --top-p 0.95 --seed 1
   foretoken generate runs/code --prompt "// " --stop "\\n\\n" --speculate 4 --stats
-  foretoken generate runs/code --prompt "for (" --view drafts.html
+  foretoken generate runs/code --prompt "return " --num-beams 4 --max-new-tokens 30 --stats
+  foretoken generate runs/code --prompt "for (" --tree --view drafts.html
   echo "import " | foretoken generate runs/code --prompt-file -
 
 In --stop, \\n, \\t and \\\\ stand for line end, tab and backslash.`;
@@ -66,6 +72,12 @@ export function registerGenerate(program: Command): void {
     .option("--stop <text>", "end before this text; may be given several times", collect)
     .option("--speculate <k>", "tokens per forward at most; off: one; auto: as many as pay", speculation, "auto")
     .option("--draft <dir>", "proposals by a smaller model, or by prompt-lookup, in place of the heads'")
+    .option("--tree [file]", "proposals in a tree, of <dir>/tree.json (see eval --fit-tree) unless given")
+    .option(
+      "--num-beams <count>",
+      "the likeliest text of a beam search, in place of the likeliest tokens",
+      wholeNumber(1),
+    )
     .addOption(
       new Option("--context <end>", "at the context's end: stop, or slide and go on")
         .choices(["stop", "slide"])
@@ -89,11 +101,13 @@ async function runGenerate(folder: string, options: GenerateCommandOptions): Pro
   whenReaderLeaves(() => process.exit(0));
   const device = chosenDevice(options);
   using model = await loadModel(folder, device, options.dtype);
+  const tree = options.tree === undefined ? undefined : await readTree(folder, options.tree);
+  if (options.numBeams !== undefined) return await runBeams(output, model, prompt, options, tree);
   using small = await loadDraftModel(options, device);
   const draft = small ? draftModel(small) : options.draft === undefined ? undefined : promptLookup();
   using interrupt = new Interrupt(() => undefined);
   if (output.live) output.piece(dim(prompt));
-  const settings = { ...settingsOf(options), draft, speculate: options.speculate, signal: interrupt.signal };
+  const settings = { ...settingsOf(options), draft, tree, speculate: options.speculate, signal: interrupt.signal };
   const written = new Written();
   try {
     for await (const piece of written.write(model, prompt, settings)) {
@@ -108,6 +122,27 @@ async function runGenerate(folder: string, options: GenerateCommandOptions): Pro
   const compared = options.stats && !interrupt.signal.aborted ? await compare(model, prompt, settings) : undefined;
   finish(output, options, model, prompt, written, compared);
   return interrupt.signal.aborted ? interruptedCode : 0;
+}
+
+async function runBeams(
+  output: Output,
+  model: LanguageModel,
+  prompt: string,
+  options: GenerateCommandOptions,
+  tree: DraftTree | undefined,
+): Promise<number> {
+  const { numBeams = 1, maxNewTokens, speculate, stats = false } = options;
+  refuseBeside({
+    "--temperature": options.temperature > 0,
+    "--stop": options.stop !== undefined,
+    "--draft": options.draft !== undefined,
+    "--context slide": options.context === "slide",
+    "--speculate k": typeof speculate === "number",
+    "--colour": options.colour === true,
+    "--view": options.view !== undefined,
+  });
+  const drafts = speculate === "off" ? "off" : tree;
+  return generateByBeams(output, model, { prompt, numBeams, maxNewTokens, tree: drafts, stats });
 }
 
 function speculation(text: string): GenerateCommandOptions["speculate"] {
@@ -132,6 +167,7 @@ function settingsOf(options: GenerateCommandOptions) {
 
 type Settings = ReturnType<typeof settingsOf> & {
   readonly draft: DraftPredictor | undefined;
+  readonly tree: DraftTree | undefined;
   readonly speculate: GenerateCommandOptions["speculate"];
   readonly signal: AbortSignal;
 };

@@ -6,6 +6,7 @@
 // still, and another distribution.
 import type { Draw } from "./inputs.js";
 import { uniform } from "./philox.js";
+import type { DraftShape } from "./tree.js";
 
 export interface JudgedToken {
   readonly token: number;
@@ -14,21 +15,34 @@ export interface JudgedToken {
 }
 
 export interface Judged {
-  /** Tokens of the draft that are kept. */
-  readonly accepted: number;
-  /** These and one more. A token is −1 where head 1's logits were not numbers. */
+  /** The nodes of the draft that are kept, each the child of the one before. */
+  readonly path: readonly number[];
+  /** Places, one after the other, for which the draft had something to judge. */
+  readonly tried: number;
+  /** The kept tokens and one more. A token is −1 where head 1's logits were not numbers. */
   readonly tokens: readonly JudgedToken[];
 }
 
-/** A draft's tokens are compared with what head 1 drew after the last known token and after each of the draft. */
-export function judgeExactly(draft: ArrayLike<number>, drawn: ArrayLike<number>, logs: ArrayLike<number>): Judged {
-  let accepted = 0;
-  while (accepted < draft.length && drawn[accepted] === draft[accepted]) accepted++;
-  const tokens = Array.from({ length: accepted + 1 }, (_, i) => ({
-    token: drawn[i] ?? -1,
-    logProbability: logs[i] ?? NaN,
-  }));
-  return { accepted, tokens };
+/**
+ * A draft's tokens are compared with what head 1 drew after the last known token and after each of the draft.
+ * draft: of the shape's first nodes.
+ */
+export function judgeExactly(
+  { nodes }: DraftShape,
+  draft: ArrayLike<number>,
+  drawn: ArrayLike<number>,
+  logs: ArrayLike<number>,
+): Judged {
+  const path: number[] = [];
+  const tokens: JudgedToken[] = [];
+  for (let row = 0; ; row = (path.at(-1) ?? -1) + 1) {
+    const token = drawn[row] ?? -1;
+    tokens.push({ token, logProbability: logs[row] ?? NaN });
+    const follows = nodes.flatMap(({ parent }, i) => (i < draft.length && parent === row - 1 ? [i] : []));
+    const right = follows.find((i) => draft[i] === token);
+    if (right === undefined) return { path, tried: path.length + Math.min(follows.length, 1), tokens };
+    path.push(right);
+  }
 }
 
 /** What the two rules below look at: logits of one place, and how its token would be drawn. */
@@ -88,7 +102,8 @@ function judge(
     tokens.push({ token, logProbability: logProbability(place.logits, token) });
     if (instead !== undefined) break;
   }
-  return { accepted: tokens.length - 1, tokens };
+  const path = Array.from({ length: tokens.length - 1 }, (_, i) => i);
+  return { path, tried: Math.min(tokens.length, draft.length), tokens };
 }
 
 // ---- distributions --------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import { performance } from "node:perf_hooks";
 import type { LanguageModel } from "../mtp/model.js";
 import { type Draw, greedy, type Row } from "./inputs.js";
 import type { DecodeSession } from "./session.js";
+import type { DraftShape } from "./tree.js";
 
 /** Milliseconds of a step's parts. */
 export interface StepCosts {
@@ -17,12 +18,12 @@ export interface StepCosts {
 
 /** Observations of one place in the draft weigh half as much after so many later ones. */
 const halfLife = 24;
-/** What is thought of a place before it was seen: this share right, as if seen so often. */
-const prior = { share: 0.7, weight: 2 };
+/** What is thought of a node before it was seen: this share right, a quarter of it for every rank, as if seen so often. */
+const prior = { share: 0.7, perRank: 0.25, weight: 2 };
 /** A longer draft than pays is tried after so many steps, and less and less often while it still does not pay. */
 const probeAfter = { first: 16, most: 128 };
 
-/** How often each place of one sequence's drafts has been right, given that the places before it were. */
+/** How often each node of one sequence's drafts has been right, given that the nodes before it were. */
 export class Acceptance {
   private readonly right: number[];
   private readonly seen: number[];
@@ -30,32 +31,36 @@ export class Acceptance {
   private sinceProbe = 0;
   private settled = 0;
 
-  constructor(longest: number) {
-    this.right = Array<number>(longest).fill(prior.share * prior.weight);
-    this.seen = Array<number>(longest).fill(prior.weight);
+  constructor(private readonly shape: DraftShape) {
+    this.right = shape.nodes.map(({ rank }) => prior.share * prior.perRank ** rank * prior.weight);
+    this.seen = shape.nodes.map(() => prior.weight);
   }
 
-  /** Of a draft of `proposed` tokens the first `accepted` were right. */
-  observe(proposed: number, accepted: number): void {
+  /** Of the first `proposed` nodes those of `path` were right, one after the other. */
+  observe(proposed: number, path: readonly number[]): void {
     const keep = 0.5 ** (1 / halfLife);
-    for (let i = 0; i < Math.min(proposed, accepted + 1); i++) {
-      this.right[i] = (this.right[i] ?? 0) * keep + (i < accepted ? 1 : 0);
+    for (const [i, { parent, depth }] of this.shape.nodes.slice(0, proposed).entries()) {
+      if (parent !== (path[depth - 2] ?? -1)) continue;
+      this.right[i] = (this.right[i] ?? 0) * keep + (path[depth - 1] === i ? 1 : 0);
       this.seen[i] = (this.seen[i] ?? 0) * keep + 1;
     }
     if (proposed <= this.settled) return;
     // Something was tried: again at once where it came true, else after a longer while.
-    if (accepted <= this.settled) this.patience = Math.min(2 * this.patience, probeAfter.most);
-    this.sinceProbe = accepted > this.settled ? this.patience : 0;
+    const came = path.some((node) => node >= this.settled);
+    if (!came) this.patience = Math.min(2 * this.patience, probeAfter.most);
+    this.sinceProbe = came ? this.patience : 0;
   }
 
-  /** Probability that the first `length` places are all right. */
-  allRight(length: number): number {
+  /** Probability that a node and all before it are right. */
+  likely(node: number): number {
     let probability = 1;
-    for (let i = 0; i < length; i++) probability *= (this.right[i] ?? 0) / (this.seen[i] ?? 1);
+    for (let i = node; i >= 0; i = this.shape.nodes[i]?.parent ?? -1) {
+      probability *= (this.right[i] ?? 0) / (this.seen[i] ?? 1);
+    }
     return probability;
   }
 
-  /** The length to take where `pays` pays best: now and then one more, to see whether that has come to pay. */
+  /** Nodes to propose where `pays` pays best: now and then one more, to see whether that has come to pay. */
   explore(pays: number): number {
     if (pays > this.settled) this.patience = probeAfter.first;
     this.settled = pays;
@@ -70,15 +75,15 @@ export class Acceptance {
 
 export interface Drafting {
   readonly acceptance: Acceptance;
-  /** Longest draft possible now. */
+  /** Nodes that are possible now. */
   readonly limit: number;
 }
 
 /**
- * Draft lengths for sequences that take a step together: rows are given one by one to whoever is likeliest to gain a token
- * by it, as long as that makes the whole step's tokens per second grow.
+ * How many nodes each of the sequences that take a step together proposes: rows are given one by one to whoever is
+ * likeliest to gain a token by it, as long as that makes the whole step's tokens per second grow.
  */
-export function chooseLengths(sequences: readonly Drafting[], costs: StepCosts): number[] {
+export function chooseLengths(sequences: readonly Drafting[], shape: DraftShape, costs: StepCosts): number[] {
   const lengths = sequences.map(() => 0);
   let best = [...lengths];
   let tokens = sequences.length;
@@ -88,13 +93,13 @@ export function chooseLengths(sequences: readonly Drafting[], costs: StepCosts):
     let gain = 0;
     sequences.forEach(({ acceptance, limit }, i) => {
       const length = lengths[i] ?? 0;
-      const likely = length < limit ? acceptance.allRight(length + 1) : 0;
+      const likely = length < limit ? acceptance.likely(length) : 0;
       if (likely > gain) [next, gain] = [i, likely];
     });
     if (next < 0) break;
     lengths[next] = (lengths[next] ?? 0) + 1;
     tokens += gain;
-    const rate = tokens / (costs.verify(rows) + costs.propose(1 + Math.max(...lengths)));
+    const rate = tokens / (costs.verify(rows) + costs.propose(1 + shape.depthOf(Math.max(...lengths))));
     if (rate > bestRate) [bestRate, best] = [rate, [...lengths]];
   }
   return sequences.map(({ acceptance, limit }, i) => Math.min(limit, acceptance.explore(best[i] ?? 0)));
@@ -105,20 +110,20 @@ const measured = new WeakMap<LanguageModel, Map<string, Promise<StepCosts>>>();
 /** What is measured: `heads` says whether they propose, `at` from where one sequence is about to go on. */
 export interface Measured {
   readonly slots: number;
-  readonly longest: number;
+  readonly shape: DraftShape;
   readonly heads: boolean;
   readonly at: { readonly sequence: number; readonly position: number };
 }
 
 /**
- * Measured once per model and shape of the session, on steps of a sequence: what they read behind its end is read again, and
+ * Measured once per model, draft's shape and session's size, on steps of a sequence: what they read behind its end is read again, and
  * the heads read what they would have to.
  */
 export function stepCosts(session: DecodeSession, what: Measured): Promise<StepCosts> {
-  const { slots, longest, heads } = what;
+  const { slots, shape, heads } = what;
   const ofModel = measured.get(session.model) ?? new Map<string, Promise<StepCosts>>();
   measured.set(session.model, ofModel);
-  const key = [slots, session.capacity, longest, heads].join();
+  const key = JSON.stringify([slots, session.capacity, heads, shape.paths]);
   const known = ofModel.get(key) ?? measure(session, what);
   ofModel.set(key, known);
   known.catch(() => ofModel.delete(key));
@@ -129,16 +134,16 @@ const rounds = 5;
 /** Forwards in a row, where they need not wait for each other. */
 const inARow = 4;
 
-async function measure(session: DecodeSession, { slots, longest, heads, at }: Measured): Promise<StepCosts> {
+async function measure(session: DecodeSession, { slots, shape, heads, at }: Measured): Promise<StepCosts> {
   const steps = (count: number): { rows: Row[]; draws: Draw[] } => ({
-    rows: Array.from({ length: count }, (_, i) => ({ ...at, token: 0, position: at.position + i })),
+    rows: Array.from({ length: count }, (_, i) => rowOf(shape, i, at)),
     draws: Array<Draw>(count).fill(greedy),
   });
-  const widths = doubling(longest + 1);
+  const widths = doubling(shape.size + 1);
   const rowCounts = [...new Set([...widths, ...widths.map((width) => width * slots)])];
   const plain = samplesOf(doubling(slots));
   const verify = samplesOf(rowCounts);
-  const both = samplesOf(heads ? widths.slice(1) : []);
+  const both = samplesOf(heads ? doubling(shape.depth + 1).slice(1) : []);
   const time = async (samples: Samples, size: number, forwards: number, run: () => Promise<unknown>): Promise<void> => {
     const began = performance.now();
     await run();
@@ -171,6 +176,15 @@ async function measure(session: DecodeSession, { slots, longest, heads, at }: Me
     verify: (rows) => interpolate(ofVerify, rows),
     propose: (k) => (heads && k > 1 ? Math.max(0, interpolate(ofBoth, k) - interpolate(ofVerify, k)) : 0),
   };
+}
+
+/** The last known token's row, those of a draft, and on as if texts stood one behind the other. */
+function rowOf(shape: DraftShape, i: number, { sequence, position }: Measured["at"]): Row {
+  const texts = Math.floor(i / (shape.size + 1));
+  const start = position + texts * (1 + Math.max(shape.depth, shape.placesBehind));
+  const node = shape.nodes[(i % (shape.size + 1)) - 1];
+  const branch = node?.branch?.map((offset) => start + offset);
+  return { token: 0, sequence, position: start + (node?.depth ?? 0), branch };
 }
 
 /** ms, by size. */

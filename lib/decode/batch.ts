@@ -3,7 +3,7 @@ import { ForetokenError } from "../errors.js";
 import type { LanguageModel } from "../mtp/model.js";
 import { DecodeEngine } from "./engine.js";
 import { promptTokens, throwIfAborted } from "./generate.js";
-import { longestDraft, resolveGenerateOptions, type GenerateOptions, type GenerateSettings } from "./options.js";
+import { draftShape, resolveGenerateOptions, type GenerateOptions, type GenerateSettings } from "./options.js";
 import type { Ending, GeneratedToken, Sequence } from "./sequence.js";
 import { TextWriter } from "./text.js";
 
@@ -63,7 +63,7 @@ export async function* generateBatch(
   const engine = new DecodeEngine(model, {
     slots,
     capacity: model.config.maxPositions,
-    longest: longestDraft(model, settings),
+    shape: draftShape(model, settings),
     adaptive: settings.speculate === "auto",
     draft: settings.draft,
     promptChunk: settings.promptChunk,

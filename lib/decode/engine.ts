@@ -8,15 +8,16 @@ import type { GenerateSettings, Verification } from "./options.js";
 import type { Draw } from "./inputs.js";
 import { DecodeSession, drawnPlace, inTurn, type Verdict } from "./session.js";
 import { Sequence, type DecodeStep, type Reading } from "./sequence.js";
+import type { DraftShape } from "./tree.js";
 
 export interface EngineOptions {
   /** Sequences at once. */
   readonly slots: number;
   /** Positions that each can hold. */
   readonly capacity: number;
-  /** Tokens proposed per step at most: 0 for plain decoding. */
-  readonly longest: number;
-  /** Whether each draft is as long as pays, or as long as it may be. */
+  /** What is proposed per step at most; nothing for plain decoding. */
+  readonly shape: DraftShape;
+  /** Whether each draft has as many of the shape's nodes as pay, or as many as it may. */
   readonly adaptive: boolean;
   /** Who proposes; undefined: heads 2 and up. */
   readonly draft?: DraftPredictor | undefined;
@@ -54,7 +55,7 @@ interface Drafted {
 
 interface Asking {
   readonly sequence: Sequence;
-  /** Tokens that it wants proposed. */
+  /** Nodes of the shape that it wants proposed. */
   readonly count: number;
 }
 
@@ -78,14 +79,16 @@ export class DecodeEngine {
     private readonly model: LanguageModel,
     private readonly options: EngineOptions,
   ) {
-    const { slots, capacity, longest, draft, promptChunk } = options;
+    const { slots, capacity, shape, draft, promptChunk } = options;
     this.free = Array.from({ length: slots }, (_, i) => i);
-    this.session = new DecodeSession(model, slots, capacity, {
-      drafts: longest > 0 && !draft,
-      rowsAtOnce: promptChunk + slots * (longest + 1),
+    this.session = new DecodeSession(model, slots, capacity + shape.placesBehind, {
+      drafts: shape.size > 0 && !draft,
+      rowsAtOnce: promptChunk + slots * (shape.size + 1),
+      candidates: shape.candidates,
+      reach: shape.isChain ? 0 : shape.depth,
     });
     try {
-      this.drafts = longest > 0 ? draft?.open(model, slots, capacity) : undefined;
+      this.drafts = shape.size > 0 ? draft?.open(model, slots, capacity) : undefined;
     } catch (failure) {
       this.session.dispose();
       throw failure;
@@ -102,7 +105,7 @@ export class DecodeEngine {
     if (slot === undefined) throw new RangeError("every slot is taken");
     const eosToken = this.model.tokenizer?.eosToken ?? null;
     const sequence = new Sequence(slot, prompt, settings, this.options.capacity, eosToken);
-    this.active.set(sequence, new Acceptance(this.options.longest));
+    this.active.set(sequence, new Acceptance(this.options.shape));
     return sequence;
   }
 
@@ -229,11 +232,11 @@ export class DecodeEngine {
     draw: number,
     proposers: ProposerLogits | undefined,
   ): Judged {
-    const { verify } = this.options;
+    const { verify, shape } = this.options;
     const end = draw + draft.length + 1;
     // Without a draft the kernel's draw stands: on the device the next forward may have read it already.
     if (verify === "exact" || sequence.settings.temperature === 0 || !logits || draft.length === 0) {
-      return judgeExactly(draft, drawn.subarray(draw, end), logProbabilities.subarray(draw, end));
+      return judgeExactly(shape, draft, drawn.subarray(draw, end), logProbabilities.subarray(draw, end));
     }
     const { vocabSize } = this.model.config;
     const place = (values: Float32Array, row: number, ahead: number): Place => {
@@ -251,8 +254,15 @@ export class DecodeEngine {
   }
 
   private accept(sequence: Sequence, judged: Judged, proposed: number): DecodeStep {
+    const { slot, lastPosition } = sequence;
+    const { path } = judged;
     const step = sequence.accept(judged, proposed, (i) => (this.drafts ? 0 : i + 2));
-    if (proposed > 0) this.active.get(sequence)?.observe(proposed, step.accepted);
+    if (proposed > 0) this.active.get(sequence)?.observe(proposed, path);
+    const moves = path.map((node, i) => {
+      const offset = this.options.shape.nodes[node]?.offset ?? 0;
+      return { sequence: slot, from: lastPosition + offset, to: lastPosition + 1 + i };
+    });
+    this.session.move(moves.filter(({ from, to }) => from !== to));
     if (!sequence.decoding) this.forget(sequence.slot); // a new window
     return step;
   }
@@ -279,9 +289,9 @@ export class DecodeEngine {
   private async measureSteps(going: readonly Sequence[]): Promise<StepCosts | undefined> {
     const sequence = going.find(({ decoding, lastPosition }) => decoding && lastPosition > 0);
     if (!this.options.adaptive || !sequence) return undefined;
-    const { slots, longest } = this.options;
+    const { slots, shape } = this.options;
     const at = { sequence: sequence.slot, position: sequence.lastPosition };
-    return stepCosts(this.session, { slots, longest, heads: !this.drafts, at });
+    return stepCosts(this.session, { slots, shape, heads: !this.drafts, at });
   }
 
   /** lengths: of the drafts of those that decode, in order. */
@@ -291,29 +301,36 @@ export class DecodeEngine {
       .map((sequence, i) => ({ sequence, count: lengths[i] ?? 0 }))
       .filter(({ count }) => count > 0);
     const logits = this.drafts ? undefined : this.askHeads(asking);
-    const proposed = this.drafts ? await this.ask(this.drafts, asking) : asking.map((_, i) => headsPlaces(asking, i));
+    const { shape } = this.options;
+    const proposed = this.drafts
+      ? await this.ask(this.drafts, asking)
+      : asking.map((_, i) => headsPlaces(asking, i, shape));
     const parts = decoding.map((sequence) => {
       const asked = asking.findIndex((each) => each.sequence === sequence);
-      return { sequence, reading: sequence.readDraft(proposed[asked] ?? []), asked: asked < 0 ? undefined : asked };
+      return {
+        sequence,
+        reading: sequence.readDraft(shape, proposed[asked] ?? []),
+        asked: asked < 0 ? undefined : asked,
+      };
     });
     return { parts, requests: asking.length, logits };
   }
 
-  /** Of each sequence that decodes, how long its next draft is; undefined: steps have to be measured first. */
+  /** Of each sequence that decodes, how many nodes its next draft has; undefined: steps have to be measured first. */
   private chooseLengths(going: readonly Sequence[]): readonly number[] | undefined {
-    const { longest, adaptive } = this.options;
+    const { shape, adaptive } = this.options;
     const decoding = going.filter((sequence) => sequence.decoding);
     // Heads go on from the token before the last: they have nothing to say about a text's second token.
-    const limits = decoding.map(({ room, lastPosition }) => (lastPosition > 0 ? Math.min(longest, room - 1) : 0));
+    const limits = decoding.map(({ room, lastPosition }) => (lastPosition > 0 ? shape.sizeWithin(room - 1) : 0));
     if (!adaptive || limits.every((limit) => limit === 0)) return limits;
     // The first token of a text comes before anything is measured.
     if (decoding.some(({ added }) => added === 0)) return decoding.map(() => 0);
     if (!this.costs) return undefined;
     const drafting = decoding.map((sequence, i) => ({
-      acceptance: this.active.get(sequence) ?? new Acceptance(longest),
+      acceptance: this.active.get(sequence) ?? new Acceptance(shape),
       limit: limits[i] ?? 0,
     }));
-    return chooseLengths(drafting, this.costs);
+    return chooseLengths(drafting, shape, this.costs);
   }
 
   private async ask(drafts: DraftSession, asking: readonly Asking[]): Promise<(readonly number[])[]> {
@@ -327,7 +344,7 @@ export class DecodeEngine {
   /** Heads 2 and up propose on the device; which tokens is known when the step that reads them is done. */
   private askHeads(asking: readonly Asking[]): Promise<Float32Array> | undefined {
     if (asking.length === 0) return undefined;
-    const k = 1 + Math.max(...asking.map(({ count }) => count));
+    const k = 1 + this.options.shape.depthOf(Math.max(...asking.map(({ count }) => count)));
     const requests = asking.map(({ sequence }) => ({
       sequence: sequence.slot,
       to: sequence.lastPosition - 1,
@@ -357,6 +374,7 @@ class Pace {
 const msAtOnce = 2;
 
 /** Where rows find what the heads proposed for the i-th that asked. */
-function headsPlaces(asking: readonly Asking[], i: number): number[] {
-  return Array.from({ length: asking[i]?.count ?? 0 }, (_, j) => -1 - (j * asking.length + i));
+function headsPlaces(asking: readonly Asking[], i: number, { nodes, candidates }: DraftShape): number[] {
+  const wanted = nodes.slice(0, asking[i]?.count ?? 0);
+  return wanted.map(({ depth, rank }) => -1 - (((depth - 1) * asking.length + i) * candidates + rank));
 }

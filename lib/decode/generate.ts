@@ -2,7 +2,7 @@
 import { ForetokenError } from "../errors.js";
 import { checkTokens, type LanguageModel } from "../mtp/model.js";
 import { DecodeEngine } from "./engine.js";
-import { longestDraft, resolveGenerateOptions, type GenerateOptions, type GenerateSettings } from "./options.js";
+import { draftShape, resolveGenerateOptions, type GenerateOptions, type GenerateSettings } from "./options.js";
 import type { GeneratedToken } from "./sequence.js";
 import { TextWriter } from "./text.js";
 
@@ -22,12 +22,12 @@ export async function* generateTokens(
 ): AsyncGenerator<GeneratedToken, void, undefined> {
   const settings = resolveGenerateOptions(options);
   const { speculate, draft, promptChunk, verify } = settings;
-  const longest = longestDraft(model, settings);
+  const shape = draftShape(model, settings);
   const tokens = promptTokens(model, prompt, settings);
   if (settings.maxNewTokens === 0) return;
   const capacity = Math.min(model.config.maxPositions, tokens.length + settings.maxNewTokens);
   const adaptive = speculate === "auto";
-  const engine = new DecodeEngine(model, { slots: 1, capacity, longest, adaptive, draft, promptChunk, verify });
+  const engine = new DecodeEngine(model, { slots: 1, capacity, shape, adaptive, draft, promptChunk, verify });
   try {
     const sequence = engine.start(tokens, settings);
     while (!sequence.finished) {

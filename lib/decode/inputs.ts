@@ -12,6 +12,8 @@ export interface Row {
   /** −1: a row that fills up, without effect. */
   readonly sequence: number;
   readonly position: number;
+  /** Places in the slot of the row's last tokens, its own last; undefined: where their positions are. */
+  readonly branch?: readonly number[] | undefined;
 }
 
 /** How one token is drawn: see the kernel `sample`. position: the drawn token's, counted in its whole text. */
@@ -32,27 +34,30 @@ export const greedy: Draw = { temperature: 0, topK: 0, topP: 1, seed: 0, request
 const columnNames = ["token", "sequence", "position", "previous", "place"] as const;
 type Column = (typeof columnNames)[number];
 
-/** Sizes: R rows, M of which are wanted, D draws. */
+/** Sizes: R rows, M of which are wanted, D draws, A last positions of each row that may lie elsewhere. */
 export class StepInputs {
   private readonly integers: Tensor<"i32">;
   private readonly numbers: Tensor<"f32">;
   private readonly written: Int32Array<ArrayBuffer>;
   private readonly settings: Float32Array<ArrayBuffer>;
-  private readonly views: Readonly<Record<Column | "wanted" | "counters", Tensor>>;
+  private readonly views: Readonly<Record<Column | "wanted" | "counters" | "own" | "last", Tensor>>;
 
   constructor(
     device: Device,
     private readonly rowCount: number,
     private readonly wantedCount: number,
     readonly drawCount: number,
+    private readonly reach = 0,
   ) {
-    this.written = new Int32Array(columnNames.length * rowCount + wantedCount + 4 * drawCount);
+    const ofBranches = reach > 0 ? (1 + reach) * rowCount : 0;
+    this.written = new Int32Array(columnNames.length * rowCount + wantedCount + 4 * drawCount + ofBranches);
     this.settings = new Float32Array(3 * drawCount).fill(NaN); // unequal to whatever comes first
     const { length } = this.written;
     const [integers, numbers, views] = owning(() => {
       const all = empty([length], { dtype: "i32", device, tag: "data" });
       const column = (i: number): Tensor => all.view([rowCount], i * rowCount);
       const afterRows = columnNames.length * rowCount;
+      const afterDraws = afterRows + wantedCount + 4 * drawCount;
       const views = {
         token: column(0),
         sequence: column(1),
@@ -61,6 +66,8 @@ export class StepInputs {
         place: column(4),
         wanted: all.view([wantedCount], afterRows),
         counters: all.view([drawCount, 4], afterRows + wantedCount),
+        own: all.view([reach > 0 ? rowCount : 0], afterDraws),
+        last: all.view([reach > 0 ? rowCount : 0, reach], length - rowCount * reach),
       };
       return [all, empty([drawCount, 3], { dtype: "f32", device, tag: "data" }), views] as const;
     });
@@ -90,8 +97,9 @@ export class StepInputs {
   }
 
   rows(runs: readonly number[]): PastRows {
-    const { sequence, position, previous, place } = this.views;
-    return { sequence, position, previous, place, runs } satisfies StepRows & { place: Tensor };
+    const { sequence, position, previous, place, own, last } = this.views;
+    const branch = this.reach > 0 ? { own, last } : undefined;
+    return { sequence, position, previous, place, runs, branch } satisfies StepRows & { place: Tensor };
   }
 
   /** Fewer rows than R are filled up with rows that have no effect. tokens: what the token column shall hold. */
@@ -99,16 +107,30 @@ export class StepInputs {
     const { rowCount: R, written } = this;
     for (let i = 0; i < R; i++) {
       const row = rows[i] ?? idle;
-      const place = row.sequence < 0 ? -1 : row.sequence * capacity + row.position;
+      const start = row.sequence < 0 ? -1 : row.sequence * capacity;
       written[i] = tokens[i] ?? 0;
       written[R + i] = row.sequence;
       written[2 * R + i] = row.position;
-      written[3 * R + i] = row.position > 0 ? place - 1 : -1;
-      written[4 * R + i] = place;
+      written[3 * R + i] = start < 0 || row.position === 0 ? -1 : start + placeOf(row, row.position - 1);
+      written[4 * R + i] = start < 0 ? -1 : start + placeOf(row, row.position);
     }
     written.set(wanted, 5 * R);
     this.writeDraws(draws, 5 * R + this.wantedCount);
+    if (this.reach > 0) this.writeBranches(rows);
     if (written.length > 0) this.integers.write(written);
+  }
+
+  private writeBranches(rows: readonly Row[]): void {
+    const { rowCount: R, reach, written } = this;
+    const own = written.length - R * (1 + reach);
+    for (let i = 0; i < R; i++) {
+      const row = rows[i] ?? idle;
+      if ((row.branch?.length ?? 0) > reach) throw new RangeError(`a branch of more than ${reach} places`);
+      written[own + i] = placeOf(row, row.position);
+      for (let j = 0; j < reach; j++) {
+        written[own + R + i * reach + j] = Math.max(0, placeOf(row, row.position - reach + 1 + j));
+      }
+    }
   }
 
   private writeDraws(draws: readonly Draw[], start: number): void {
@@ -136,6 +158,11 @@ export class StepInputs {
   dispose(): void {
     for (const tensor of [this.integers, this.numbers, ...Object.values(this.views)]) tensor.dispose();
   }
+}
+
+/** Where in its slot a row finds what was read at a position up to its own. */
+function placeOf({ position, branch }: Row, at: number): number {
+  return branch?.[branch.length - 1 - (position - at)] ?? at;
 }
 
 export interface StepNumbers {

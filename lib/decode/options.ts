@@ -5,6 +5,7 @@ import type { LanguageModel } from "../mtp/model.js";
 import { lazySchema, parseOptions } from "../validation.js";
 import type { DraftPredictor } from "./drafts.js";
 import type { DecodeStep } from "./sequence.js";
+import { checkTree, DraftShape, type DraftTree } from "./tree.js";
 
 export interface GenerateOptions {
   /** Default 200. */
@@ -29,6 +30,12 @@ export interface GenerateOptions {
   speculate?: number | "off" | "auto" | undefined;
   /** Who proposes instead of the model's own heads. */
   draft?: DraftPredictor | undefined;
+  /**
+   * The heads propose several tokens for a place, and head 1 judges all of these continuations in one forward (Medusa,
+   * arXiv 2401.10774); see {@link DraftTree}. A number for `speculate` cuts it at the depth k − 1; "auto" takes as many of its
+   * nodes, from the first on, as pay. `fitTree` finds one. The text is the same. Default: the likeliest of each head alone.
+   */
+  tree?: DraftTree | undefined;
   /**
    * When a proposed token is kept, at temperatures above 0. "exact": when it is the one that head 1 draws: the text of plain
    * decoding, token for token. "rejection": with the probability that leaves head 1's distribution as it is: more are kept,
@@ -63,6 +70,7 @@ const schema = lazySchema((z) =>
     stop: z.union([z.string().min(1), z.array(z.string().min(1))]).default([]),
     speculate: z.union([z.enum(["off", "auto"]), z.int().positive()]).default("auto"),
     draft: z.custom<DraftPredictor>(isPredictor, "a DraftPredictor").optional(),
+    tree: z.array(z.array(z.number())).optional(),
     verify: z.enum(verifications).default("exact"),
     context: z.enum(["stop", "slide"]).default("stop"),
     signal: z.instanceof(AbortSignal).optional(),
@@ -78,17 +86,28 @@ export function resolveGenerateOptions(options: GenerateOptions): GenerateSettin
   return parseOptions(schema(), options, "BAD_OPTION", "generate");
 }
 
-/** Tokens that are proposed per step at most. Throws BAD_OPTION for more than the model's heads, or `draft`, can. */
-export function longestDraft(model: LanguageModel, { speculate, draft }: GenerateSettings): number {
+/** What is proposed per step at most. Throws BAD_OPTION for more than the model's heads, or `draft`, can. */
+export function draftShape(model: LanguageModel, settings: GenerateSettings): DraftShape {
+  const { speculate, draft, tree } = settings;
   const possible = draft ? draft.longest : model.heads.length - 1;
-  if (speculate === "off") return 0;
-  if (speculate === "auto") return possible;
-  if (speculate <= possible + 1) return speculate - 1;
-  const who = draft ? "what the draft predictor can propose, and head 1" : "the model's prediction heads";
-  throw new ForetokenError("BAD_OPTION", {
-    ...{ op: "generate", argument: "speculate", got: String(speculate) },
-    wanted: `"off", "auto" or 1 to ${possible + 1} (${who})`,
-  });
+  if (typeof speculate === "number" && speculate > possible + 1) {
+    const who = draft ? "what the draft predictor can propose, and head 1" : "the model's prediction heads";
+    refuse("speculate", `"off", "auto" or 1 to ${possible + 1} (${who})`, String(speculate));
+  }
+  const longest = speculate === "off" ? 0 : speculate === "auto" ? possible : speculate - 1;
+  if (!tree) return DraftShape.chain(longest);
+  if (draft) refuse("tree", "no tree where `draft` proposes one token after the other", "both");
+  if (model.config.trunk === "rnn")
+    refuse("tree", "no tree with an RNN trunk, which reads one position after the other", "a tree");
+  if (settings.verify !== "exact" && settings.temperature > 0) {
+    refuse("tree", 'verify "exact", or temperature 0', `verify "${settings.verify}"`);
+  }
+  checkTree(tree, { heads: model.heads.length, vocabSize: model.config.vocabSize });
+  return new DraftShape(tree).upTo(longest);
+}
+
+function refuse(argument: string, wanted: string, got: string): never {
+  throw new ForetokenError("BAD_OPTION", { op: "generate", argument, wanted, got });
 }
 
 function isPredictor(value: unknown): boolean {

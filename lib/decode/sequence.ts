@@ -3,6 +3,7 @@ import { ForetokenError } from "../errors.js";
 import type { Judged } from "./acceptance.js";
 import type { Draw, Row } from "./inputs.js";
 import type { GenerateSettings } from "./options.js";
+import type { DraftShape } from "./tree.js";
 
 export interface GeneratedToken {
   readonly token: number;
@@ -16,8 +17,11 @@ export interface GeneratedToken {
 export interface DecodeStep {
   /** Of the first token that it added, counted from the start of the whole text. */
   readonly position: number;
-  /** Tokens that were proposed, and how many of them, from the first on, head 1 agreed with. */
+  /** Tokens that were proposed: one after the other, or as a tree. */
   readonly proposed: number;
+  /** Places after each other for which some were proposed, as far as those before them were right. */
+  readonly tried: number;
+  /** How many of these places head 1 found right. */
   readonly accepted: number;
   /** What it added: accepted + 1 tokens, or fewer at the end of the text. */
   readonly tokens: readonly GeneratedToken[];
@@ -123,13 +127,15 @@ export class Sequence {
     return { rows: [this.row(place, this.readCount++)], draws, drawn: 1 };
   }
 
-  /** The last known token and a draft after it. draft: tokens, or places as in {@link Row}. */
-  readDraft(draft: readonly number[]): Reading {
-    const rows = [this.row(this.tokens.at(-1) ?? 0, this.lastPosition)];
+  /** The last known token and a draft after it, of the shape's first nodes. draft: tokens, or places as in {@link Row}. */
+  readDraft({ nodes }: DraftShape, draft: readonly number[]): Reading {
+    const { lastPosition } = this;
+    const rows = [this.row(this.tokens.at(-1) ?? 0, lastPosition)];
     const draws = [this.drawAhead(1)];
-    for (const token of draft) {
-      rows.push(this.row(token, this.lastPosition + rows.length));
-      draws.push(this.drawAhead(rows.length));
+    for (const { depth, branch } of nodes.slice(0, draft.length)) {
+      const row = this.row(draft[rows.length - 1] ?? 0, lastPosition + depth);
+      rows.push({ ...row, branch: branch?.map((offset) => lastPosition + offset) });
+      draws.push(this.drawAhead(depth + 1));
     }
     return { rows, draws, drawn: draws.length };
   }
@@ -141,8 +147,9 @@ export class Sequence {
   }
 
   /** Takes what was kept of a draft of `proposed` tokens, and one more. head: who proposed the i-th of the draft. */
-  accept({ accepted, tokens: judged }: Judged, proposed: number, head: (i: number) => number): DecodeStep {
+  accept({ path, tried, tokens: judged }: Judged, proposed: number, head: (i: number) => number): DecodeStep {
     const position = this.tokens.length;
+    const accepted = path.length;
     if (this.pending > 0) this.pending--;
     else this.readCount = this.lastPosition + 1 + accepted;
     const tokens: GeneratedToken[] = [];
@@ -163,7 +170,7 @@ export class Sequence {
       if (this.settings.context === "slide") this.slide();
       else this.ending = "context";
     }
-    return { position, proposed, accepted, tokens };
+    return { position, proposed, tried, accepted, tokens };
   }
 
   /** The later half of the context becomes the start of a new one. */
@@ -177,7 +184,7 @@ export class Sequence {
   }
 }
 
-function notFinite(): ForetokenError {
+export function notFinite(): ForetokenError {
   return new ForetokenError("NOT_FINITE", "the model's logits are not numbers", {
     op: "generate",
     remedy: "The weights are damaged: take another checkpoint.",

@@ -10,6 +10,7 @@ import { owning, scope } from "../scope.js";
 import { valueOf } from "../tape.js";
 import { empty, zeros, type Tensor } from "../tensor.js";
 import { type Draw, type Row, runsOf, StepInputs } from "./inputs.js";
+import { type Move, MoveInputs } from "./moves.js";
 import { wire, type Wiring } from "./wiring.js";
 
 export type { Draw, Row } from "./inputs.js";
@@ -19,6 +20,12 @@ export interface SessionOptions {
   readonly drafts?: boolean | undefined;
   /** Rows that `verify` is given at most. Default 64. */
   readonly rowsAtOnce?: number | undefined;
+  /** Tokens that each head names when it proposes, its likeliest first. Default 1. */
+  readonly candidates?: number | undefined;
+  /** Requests that `propose` is given at most. Default: as many as slots. */
+  readonly requestsAtOnce?: number | undefined;
+  /** How many of a row's last tokens may lie elsewhere than at their positions. Default 0. */
+  readonly reach?: number | undefined;
 }
 
 /** What one sequence asks of heads 2 to k: to go on from position `to`, the last of its text that was read. */
@@ -40,8 +47,21 @@ export interface Verdict {
   readonly logits: Float32Array | undefined;
 }
 
-interface Step {
-  readonly inputs: StepInputs;
+export interface Expansions {
+  /** The tokens read, (R). */
+  readonly read: Int32Array;
+  /** The likeliest tokens after each row, (R, count); −1 where the logits were not numbers. */
+  readonly likeliest: Int32Array;
+  /** Natural logs of their probabilities, (R, count). */
+  readonly logProbabilities: Float32Array;
+}
+
+interface Inputs {
+  dispose(): void;
+}
+
+interface Step<I extends Inputs = StepInputs> {
+  readonly inputs: I;
   readonly recording: Recording;
   readonly outputs: readonly Tensor[];
 }
@@ -67,7 +87,9 @@ export class DecodeSession {
   private readonly pool: Tensor;
   private readonly rowsAtOnce: number;
   private readonly hostTokens: Int32Array;
-  private readonly steps = new Map<string, Step>();
+  private readonly candidates: number;
+  private readonly reach: number;
+  private readonly steps = new Map<string, Step<Inputs>>();
   private readonly rings = new Map<number, Tensor>();
   /** Of each slot: how many positions heads 2 to n have read. */
   private readonly positionsRead: number[][];
@@ -77,16 +99,23 @@ export class DecodeSession {
     readonly model: LanguageModel,
     slots: number,
     readonly capacity: number,
-    { drafts = false, rowsAtOnce = recordedRows }: SessionOptions = {},
+    options: SessionOptions = {},
   ) {
     const { device, heads } = model;
+    const { drafts = false, rowsAtOnce = recordedRows, requestsAtOnce = slots, candidates = 1, reach = 0 } = options;
     this.rowsAtOnce = rowsAtOnce;
+    this.candidates = candidates;
+    this.reach = reach;
     this.hostTokens = new Int32Array(rowsAtOnce);
     this.positionsRead = Array.from({ length: slots }, () => heads.slice(1).map(() => 0));
     const made = owning(() => ({
       trunk: model.trunk.newCache(slots, capacity),
       wiring: wire(model, slots, capacity, drafts),
-      pool: zeros([2 * rowsAtOnce + slots * heads.length, 1], { dtype: "i32", device, tag: "cache" }),
+      pool: zeros([2 * rowsAtOnce + requestsAtOnce * heads.length * candidates, 1], {
+        dtype: "i32",
+        device,
+        tag: "cache",
+      }),
     }));
     this.trunk = made.trunk;
     this.wiring = made.wiring;
@@ -117,7 +146,7 @@ export class DecodeSession {
       return readVerdict(this.replay(rows, draws, 0, withLogits).outputs, roundUp(rows.length));
     }
     const wanted = [...draws.keys()].filter((i) => draws[i] !== undefined);
-    const inputs = new StepInputs(this.model.device, rows.length, wanted.length, wanted.length);
+    const inputs = new StepInputs(this.model.device, rows.length, wanted.length, wanted.length, this.reachOf(rows));
     let outputs: readonly Tensor[] = [];
     try {
       const given = draws.filter((draw) => draw !== undefined);
@@ -150,9 +179,52 @@ export class DecodeSession {
     return steps.map((_, turn) => verdictOf(values.subarray(turn * size, (turn + 1) * size), count));
   }
 
+  /** Reads the rows, each a step away from what it follows, and names the `count` likeliest tokens after each. */
+  async expand(rows: readonly Row[], count: number): Promise<Expansions> {
+    this.packUnembeddings(1);
+    const R = roundUp(rows.length);
+    const step = this.step(
+      `expand ${R} ${count}`,
+      () => new StepInputs(this.model.device, R, 0, R, this.reach),
+      (inputs) => {
+        const results = empty([R + 2 * R * count], { dtype: "i32", device: this.model.device });
+        const token = gatherRows(this.pool, inputs.token);
+        const logits = this.headOneLogits(token, inputs.rows(Array<number>(R).fill(1)), undefined);
+        const drawn = sample(logits, inputs.drawSettings, inputs.counters, count);
+        copyInto(results.view([R]), token.view([R]));
+        copyInto(results.view([R, count], R), drawn.token);
+        copyInto(results.view([R, count], R + R * count), drawn.logProbability.viewAs("i32", [R, count]));
+        return [results];
+      },
+    );
+    step.inputs.write(rows, { tokens: this.sources(rows), wanted: [], draws: [], capacity: this.capacity });
+    step.recording.replay();
+    const values = (await step.outputs[0]?.data()) as Int32Array;
+    const logProbabilities = new Float32Array(values.buffer, values.byteOffset + 4 * (R + R * count), R * count);
+    return { read: values.subarray(0, R), likeliest: values.subarray(R, R + R * count), logProbabilities };
+  }
+
+  /** Puts what is remembered of some places, by head 1 and what it goes on from, elsewhere. Only enqueues. */
+  move(moves: readonly Move[]): void {
+    if (moves.length === 0) return;
+    const { device, config } = this.model;
+    const count = roundUp(moves.length);
+    const step = this.step(
+      `move ${count}`,
+      () => new MoveInputs(device, count, config.numKeyValueHeads, this.capacity),
+      (inputs) => {
+        this.trunk.move?.(inputs.moves);
+        this.wiring.move(inputs.moves);
+        return [];
+      },
+    );
+    step.inputs.write(moves);
+    step.recording.replay();
+  }
+
   /**
-   * Draws tokens with heads 2 to k, for the next `verify` to read: of L requests, the r-th one's from head i is row token
-   * −1 − ((i − 2)·L + r). Only enqueues. Where asked for, the logits that they are drawn from, ((k − 1)·L, V).
+   * Draws tokens with heads 2 to k, for the next `verify` to read: of L requests and C candidates, the r-th one's c-th from
+   * head i is row token −1 − (((i − 2)·L + r)·C + c). Only enqueues. Where asked for, the logits that they are drawn from, ((k − 1)·L, V).
    */
   propose(requests: readonly ProposalRequest[], k: number, withLogits = false): Promise<Float32Array> | undefined {
     this.packUnembeddings(k);
@@ -165,12 +237,29 @@ export class DecodeSession {
       }
       last.push(rows.length - 1);
     }
-    const count = roundUp(rows.length);
     const draws = Array.from({ length: k - 1 }, (_, i) => requests.map((request) => request.draws[i]));
-    const numbers = { tokens: [], wanted: last, draws: draws.flat() as Draw[], capacity: this.capacity };
+    return this.proposeAfter(rows, last, draws.flat() as Draw[], k, withLogits);
+  }
+
+  /**
+   * As `propose`, after the rows at `last` (L), where heads 2 to k have read everything before the rows. draws: (k − 1)·L,
+   * head 2's first.
+   */
+  proposeAfter(
+    rows: readonly Row[],
+    last: readonly number[],
+    draws: readonly Draw[],
+    k: number,
+    withLogits = false,
+  ): Promise<Float32Array> | undefined {
+    this.packUnembeddings(k);
+    this.wiring.prepare(k);
+    const count = roundUp(rows.length);
+    const reach = this.reachOf(rows);
+    const numbers = { tokens: [], wanted: last, draws, capacity: this.capacity };
     const step = this.step(
-      `${withLogits ? "propose with logits" : "propose"} ${count} ${requests.length} ${k}`,
-      () => new StepInputs(this.model.device, count, last.length, (k - 1) * last.length),
+      `propose ${count} ${last.length} ${k} ${withLogits} ${reach}`,
+      () => new StepInputs(this.model.device, count, last.length, (k - 1) * last.length, reach),
       (inputs) => {
         const logits = this.drawProposals(inputs, k);
         return withLogits ? [logits] : [];
@@ -179,6 +268,12 @@ export class DecodeSession {
     step.inputs.write(rows, numbers);
     step.recording.replay();
     return step.outputs[0]?.data() as Promise<Float32Array> | undefined;
+  }
+
+  /** Lets heads 2 to k read the sequence up to, but not including, position `end`. Only enqueues. */
+  readWithHeads(slot: number, end: number, k: number): void {
+    this.wiring.prepare(k);
+    if (this.wiring.reads) this.readBehind(slot, end, k);
   }
 
   dispose(): void {
@@ -193,13 +288,14 @@ export class DecodeSession {
   /** A recorded step on the rows; turn: which of those that are read together. */
   private replay(rows: readonly Row[], draws: readonly (Draw | undefined)[], turn: number, withLogits: boolean): Step {
     const count = roundUp(rows.length);
+    const reach = this.reachOf(rows);
     // Only the RNN asks which rows belong together.
     const runs =
       this.model.config.trunk === "rnn" ? [...runsOf(rows), ...Array<number>(count - rows.length).fill(1)] : [];
     const ring = this.ring(count);
     const step = this.step(
-      `verify ${count} ${turn} ${withLogits} ${runs.join()}`,
-      () => new StepInputs(this.model.device, count, 0, count),
+      `verify ${count} ${turn} ${withLogits} ${reach} ${runs.join()}`,
+      () => new StepInputs(this.model.device, count, 0, count, reach),
       (inputs) => {
         const results = ring.view([3 * count], turn * 3 * count);
         const logits = this.verdict(inputs, runs, false, results);
@@ -258,8 +354,8 @@ export class DecodeSession {
     const logits = shared
       ? this.logits(concatenate(outputs), this.head(2))
       : concatenate(outputs.map((output, i) => this.logits(output, this.head(i + 2))));
-    const { token } = sample(logits, inputs.drawSettings, inputs.counters);
-    copyInto(this.pool.view([token.size], 2 * this.rowsAtOnce), token);
+    const { token } = sample(logits, inputs.drawSettings, inputs.counters, this.candidates);
+    copyInto(this.pool.view([token.size], 2 * this.rowsAtOnce), token.view([token.size]));
     return logits;
   }
 
@@ -291,8 +387,8 @@ export class DecodeSession {
   // ---- steps --------------------------------------------------------------------------------------------------------
 
   /** The recorded step of that key; made with `run` when it is new. */
-  private step(key: string, inputsOf: () => StepInputs, run: (inputs: StepInputs) => Tensor[]): Step {
-    let step = this.steps.get(key);
+  private step<I extends Inputs>(key: string, inputsOf: () => I, run: (inputs: I) => Tensor[]): Step<I> {
+    let step = this.steps.get(key) as Step<I> | undefined;
     this.steps.delete(key);
     if (!step) {
       const inputs = inputsOf();
@@ -314,6 +410,11 @@ export class DecodeSession {
       disposeStep(oldest[1]);
     }
     return step;
+  }
+
+  /** 0 where every row's tokens lie at their positions. */
+  private reachOf(rows: readonly Row[]): number {
+    return rows.some(({ branch }) => branch) ? this.reach : 0;
   }
 
   /** Writes the rows' tokens to the pool; where in it each row finds its own. */
@@ -338,6 +439,13 @@ export class DecodeSession {
     const read = this.positionsRead[slot] ?? [];
     const furthest = Math.max(...read.slice(0, k - 1));
     const start = to - furthest < this.model.heads.length ? Math.min(furthest, to) : to;
+    this.readBehind(slot, start, k);
+    read.fill(to + 1, 0, k - 1);
+    return start;
+  }
+
+  private readBehind(slot: number, start: number, k: number): void {
+    const read = this.positionsRead[slot] ?? [];
     for (let head = 2; head <= k;) {
       const from = read[head - 2] ?? 0;
       let end = head;
@@ -347,8 +455,7 @@ export class DecodeSession {
       }
       head = end + 1;
     }
-    read.fill(to + 1, 0, k - 1);
-    return start;
+    for (let i = 0; i < k - 1; i++) read[i] = Math.max(read[i] ?? 0, start);
   }
 
   private readPast(sequence: number, from: number, end: number, first: number, last: number): void {
@@ -363,7 +470,7 @@ export class DecodeSession {
 /** What a row says in its token's place for the i-th token that the last `verify` drew. */
 export const drawnPlace = (i: number): number => -(2 ** 30) - i;
 
-function disposeStep({ inputs, recording, outputs }: Step): void {
+function disposeStep({ inputs, recording, outputs }: Step<Inputs>): void {
   recording.dispose();
   for (const each of [inputs, ...outputs]) each.dispose();
 }

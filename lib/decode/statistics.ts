@@ -20,10 +20,10 @@ export class DecodeStatistics {
   tokens = 0;
   private readonly perPlace: { proposed: number; accepted: number }[] = [];
 
-  add({ proposed, accepted, tokens }: DecodeStep): void {
+  add({ tried, accepted, tokens }: DecodeStep): void {
     this.forwards++;
     this.tokens += tokens.length;
-    for (let i = 0; i < Math.min(proposed, accepted + 1); i++) {
+    for (let i = 0; i < tried; i++) {
       const place = (this.perPlace[i] ??= { proposed: 0, accepted: 0 });
       place.proposed++;
       if (i < accepted) place.accepted++;

@@ -1,7 +1,7 @@
 // How the heads of each family hang together while decoding: what head 1's logits need, and what the other heads need to
 // propose tokens once it is known how far a draft was right.
 import type { LanguageModel } from "../mtp/model.js";
-import type { ModuleCache, StepRows } from "../nn/module.js";
+import { moveRows, type CacheMoves, type ModuleCache, type StepRows } from "../nn/module.js";
 import { cacheAppend } from "../ops/attention.js";
 import { gatherRows } from "../ops/elementwise.js";
 import { owning } from "../scope.js";
@@ -24,6 +24,8 @@ export interface Wiring {
   read(rows: PastRows, from: number, to: number): void;
   /** Outputs (L, d) of heads 2 to k at the past rows `last` (L) i32, counted within rows; reads the rows too. */
   propose(rows: PastRows, last: Tensor, k: number): Tensor[];
+  /** Moves what `headOne` has kept. */
+  move(moves: CacheMoves): void;
   dispose(): void;
 }
 
@@ -53,6 +55,10 @@ class History {
     const [count = 0, width = 0] = x.shape;
     const each = x.view([count, 1, width]);
     cacheAppend(each, each, rows, this.states, this.states);
+  }
+
+  move(moves: CacheMoves): void {
+    moveRows(moves, this.states, this.states);
   }
 
   at(places: Tensor): Tensor {
@@ -120,6 +126,11 @@ class FromFirst implements Wiring {
     });
   }
 
+  move(moves: CacheMoves): void {
+    this.first.move?.(moves);
+    this.history?.move(moves);
+  }
+
   private start(rows: PastRows): Tensor {
     if (!this.history) throw new RangeError("this session was opened without drafts");
     return this.history.at(rows.place);
@@ -166,6 +177,11 @@ class FromFurthest implements Wiring {
   propose(rows: PastRows, last: Tensor, k: number): Tensor[] {
     const places = gatherRows(rows.place.view([rows.place.size, 1]), last).view([last.size]);
     return this.outputs.slice(0, k - 1).map((history) => history.at(places));
+  }
+
+  move(moves: CacheMoves): void {
+    for (const { cache } of this.chain) cache.move?.(moves);
+    for (const history of this.outputs) history.move(moves);
   }
 
   dispose(): void {

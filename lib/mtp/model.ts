@@ -234,6 +234,18 @@ export function checkTokens(op: string, tokens: ArrayLike<number>, vocabSize: nu
   }
 }
 
+/** Throws BAD_DATA when the data's tokens do not fit the model's vocabulary. */
+export function checkVocabulary({ config }: LanguageModel, data: { readonly vocabSize: number }): void {
+  if (data.vocabSize > config.vocabSize) {
+    throw new ForetokenError("BAD_DATA", {
+      op: "data",
+      argument: "vocabSize",
+      wanted: `at most the model's ${config.vocabSize}`,
+      got: String(data.vocabSize),
+    });
+  }
+}
+
 function transformerSize(config: ModelConfig): TransformerSize {
   const headLayers = { parallel: 1, causal: config.futureTokens, anticausal: config.futureTokens, linear: 0, none: 0 }[
     config.headFamily

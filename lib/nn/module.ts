@@ -1,5 +1,7 @@
 // What trunks and heads are made of.
-import type { CacheRows } from "../ops/attention.js";
+import { cacheAppend, type CacheRows } from "../ops/attention.js";
+import { gatherRows } from "../ops/elementwise.js";
+import { scope } from "../scope.js";
 import type { Tensor } from "../tensor.js";
 
 /** What a sequence-wise forward needs beside its input. */
@@ -16,6 +18,12 @@ export interface StepRows extends CacheRows {
   readonly runs: readonly number[];
 }
 
+/** Rows that move within their slots: `position` is the place where each shall be. */
+export interface CacheMoves extends CacheRows {
+  /** Of a cache with G key/value heads: where each row's are, (slot·G + g)·capacity + place, (M·G) i32. */
+  from(groups: number): Tensor;
+}
+
 /**
  * Made under `owning`. A module's memory of the tokens it has seen, and its forward one chunk of rows at a time. What was read at
  * a position stays until the position is read again, so that going back needs no copy.
@@ -25,6 +33,8 @@ export interface ModuleCache {
   forward(x: Tensor, rows: StepRows): Tensor;
   /** As forward, without the output. Absent where nothing is remembered. */
   remember?(x: Tensor, rows: StepRows): void;
+  /** Absent where nothing is remembered. */
+  move?(moves: CacheMoves): void;
   dispose(): void;
 }
 
@@ -44,5 +54,19 @@ export interface Trunk {
 export interface TrunkCache {
   /** tokens (R) i32 → (R, d). */
   forward(tokens: Tensor, rows: StepRows): Tensor;
+  /** Absent where a row can only go on from the position before its own. */
+  move?(moves: CacheMoves): void;
   dispose(): void;
+}
+
+/** Moves rows of two caches (slots, G, capacity, D); all are read before any is written. */
+export function moveRows(moves: CacheMoves, keyCache: Tensor, valueCache: Tensor): void {
+  const [slots = 0, groups = 0, capacity = 0, width = 0] = keyCache.shape;
+  const [count = 0] = moves.sequence.shape;
+  const moved = (cache: Tensor): Tensor =>
+    gatherRows(cache.view([slots * groups * capacity, width]), moves.from(groups)).view([count, groups, width]);
+  scope(() => {
+    const k = moved(keyCache);
+    cacheAppend(k, valueCache === keyCache ? k : moved(valueCache), moves, keyCache, valueCache);
+  });
 }

@@ -8,7 +8,7 @@ import { swiglu } from "../ops/swiglu.js";
 import { scope } from "../scope.js";
 import type { Parameter, Weight } from "../tape.js";
 import { zeros, type Tensor } from "../tensor.js";
-import type { Module, ModuleCache, SequenceContext } from "./module.js";
+import { moveRows, type Module, type ModuleCache, type SequenceContext } from "./module.js";
 import type { ParameterStore } from "./parameters.js";
 
 export interface TransformerSize {
@@ -96,6 +96,7 @@ export class TransformerLayer implements Module {
           this.remember(rmsNorm(x, this.inputNorm, this.size.rmsNormEps), rows, keys, values, packed);
         });
       },
+      move: (moves) => moveRows(moves, keys, values),
       dispose: () => {
         for (const tensor of [keys, values, ...Object.values(packed)]) tensor.dispose();
       },

@@ -51,6 +51,9 @@ export class TransformerTrunk implements Trunk {
             reshape(embedded, [tokens.size, embedded.shape.at(-1) ?? 0]),
           );
         }),
+      move: (moves) => {
+        for (const cache of caches) cache.move?.(moves);
+      },
       dispose: () => {
         for (const cache of caches) cache.dispose();
       },
@@ -96,7 +99,8 @@ export class RnnTrunk implements Trunk {
       const before = gatherRows(states.view([slots * capacity, hiddenSize]), rows.previous.view([count], start));
       const h = this.recur(embedded, before).view([count * length, 1, hiddenSize]);
       const part = (column: Tensor): Tensor => column.view([count * length], start);
-      cacheAppend(h, h, { sequence: part(rows.sequence), position: part(rows.position) }, states, states);
+      const own = part(rows.branch?.own ?? rows.position);
+      cacheAppend(h, h, { sequence: part(rows.sequence), position: own }, states, states);
       return h.view([count * length, hiddenSize]);
     };
     return {

@@ -3,7 +3,7 @@ import { ForetokenError } from "../errors.js";
 import type { Batch } from "../io/batch.js";
 import type { Dataset } from "../io/dataset.js";
 import { DeviceBatch } from "../mtp/batch.js";
-import { checkTokens, type LanguageModel } from "../mtp/model.js";
+import { checkTokens, checkVocabulary, type LanguageModel } from "../mtp/model.js";
 import { evaluatePass, PassState } from "../mtp/pass.js";
 import { tokenLosses } from "../ops/cross-entropy.js";
 import { owning, scope } from "../scope.js";
@@ -72,18 +72,6 @@ async function batchSums(
 
 function addInto(total: Float64Array, part: ArrayLike<number>): void {
   for (let i = 0; i < total.length; i++) total[i] = (total[i] ?? 0) + (part[i] ?? 0);
-}
-
-/** Throws BAD_DATA when the data's tokens do not fit the model's vocabulary. */
-export function checkVocabulary(model: LanguageModel, data: Dataset): void {
-  if (data.vocabSize > model.config.vocabSize) {
-    throw new ForetokenError("BAD_DATA", {
-      op: "data",
-      argument: "vocabSize",
-      wanted: `at most the model's ${model.config.vocabSize}`,
-      got: String(data.vocabSize),
-    });
-  }
 }
 
 /** log P(token t | tokens before it) under head 1, nats, for every token but the first. */

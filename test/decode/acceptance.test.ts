@@ -7,6 +7,7 @@ import {
   judgeExactly,
   type Place,
 } from "../../lib/decode/acceptance.js";
+import { DraftShape } from "../../lib/decode/tree.js";
 import { generateBatch } from "../../lib/decode/batch.js";
 import type { Draw } from "../../lib/decode/inputs.js";
 import type { GenerateOptions, Verification } from "../../lib/decode/options.js";
@@ -66,13 +67,36 @@ describe("judgeExactly", () => {
     [[], [1], 0, [1]],
   ])("%o against %o", (draft, drawn, accepted, tokens) => {
     const judged = judgeExactly(
+      DraftShape.chain(3),
       draft,
       drawn,
       drawn.map((token) => -token),
     );
-    expect(judged.accepted).toBe(accepted);
+    expect(judged.path).toEqual([0, 1, 2].slice(0, accepted));
+    expect(judged.tried).toBe(Math.min(accepted + 1, draft.length));
     expect(judged.tokens.map(({ token }) => token)).toEqual(tokens);
     expect(judged.tokens.map(({ logProbability }) => logProbability)).toEqual(tokens.map((token) => -token));
+  });
+});
+
+describe("judgeExactly, in a tree", () => {
+  const shape = new DraftShape([[0], [0, 0], [1], [1, 0], [1, 1], [1, 1, 0]]);
+  const draft = [5, 6, 7, 6, 8, 9];
+  it.each([
+    ["the likeliest chain", [5, 6, 1, 0, 0, 0, 0], [0, 1], 2, [5, 6, 1]],
+    ["a branch aside", [7, 0, 0, 8, 0, 9, 4], [2, 4, 5], 3, [7, 8, 9, 4]],
+    ["a branch as far as it is right", [7, 0, 0, 6, 3, 0, 0], [2, 3], 2, [7, 6, 3]],
+    ["nothing where no branch is right", [6, 6, 6, 6, 6, 6, 6], [], 1, [6]],
+    ["a node in which nothing is right", [7, 5, 5, 5, 5, 5, 5], [2], 2, [7, 5]],
+  ])("keeps %s", (_name, drawn, path, tried, tokens) => {
+    const judged = judgeExactly(shape, draft, drawn, drawn);
+    expect({ path: judged.path, tried: judged.tried }).toEqual({ path, tried });
+    expect(judged.tokens.map(({ token }) => token)).toEqual(tokens);
+  });
+
+  it("looks at the first nodes alone where no more were proposed", () => {
+    expect(judgeExactly(shape, draft.slice(0, 3), [7, 0, 0, 8], [0, 0, 0, 0]).path).toEqual([2]);
+    expect(judgeExactly(shape, draft.slice(0, 3), [7, 0, 0, 8], [0, 0, 0, 0]).tried).toBe(1);
   });
 });
 
@@ -94,8 +118,8 @@ describe("judgeByRejection", () => {
         { logits: logitsOf(p), draw },
         { logits: logitsOf(p), draw: drawAt(i + rounds) },
       ];
-      const { accepted, tokens } = judgeByRejection([draft], places, [{ logits: logitsOf(q), draw }]);
-      kept += accepted;
+      const { path, tokens } = judgeByRejection([draft], places, [{ logits: logitsOf(q), draw }]);
+      kept += path.length;
       const { token = -1 } = tokens[0] ?? {};
       counts[token] = (counts[token] ?? 0) + 1;
       expect(tokens[0]?.logProbability).toBeCloseTo(Math.log(p[token] ?? 0), 5);
@@ -111,7 +135,7 @@ describe("judgeByRejection", () => {
   it("without a proposer's distribution a draft is kept with its own probability", () => {
     const kept = Array.from({ length: 4000 }, (_, i) => {
       const places = [0, 1].map((j) => ({ logits: logitsOf(p), draw: drawAt(i + 4000 * j) }));
-      return judgeByRejection([1], places, undefined).accepted;
+      return judgeByRejection([1], places, undefined).path.length;
     });
     expect(Math.abs(kept.reduce((a, b) => a + b) / 4000 - 0.4)).toBeLessThan(0.03);
   });
@@ -122,7 +146,7 @@ describe("judgeByTypicality", () => {
     judgeByTypicality(
       [token],
       [0, 1].map((position) => ({ logits: logitsOf(shares), draw: drawAt(position) })),
-    ).accepted === 1;
+    ).path.length === 1;
   it("keeps what is likely enough, and less likely tokens where head 1 is unsure", () => {
     expect(keeps([0.85, 0.1, 0.05], 1)).toBe(true); // above 0.09
     expect(keeps([0.85, 0.1, 0.05], 2)).toBe(false);

@@ -5,6 +5,7 @@ import { generateTokens } from "../../lib/decode/generate.js";
 import type { Draw } from "../../lib/decode/inputs.js";
 import type { GenerateOptions } from "../../lib/decode/options.js";
 import { DecodeStatistics } from "../../lib/decode/statistics.js";
+import { DraftShape } from "../../lib/decode/tree.js";
 import { LanguageModel } from "../../lib/mtp/model.js";
 import { families, randomTokens } from "../helpers/decoding.js";
 
@@ -118,6 +119,8 @@ it("a predictor that fails ends the text with its own error, and nothing leaks",
 });
 
 describe("chooseLengths", () => {
+  const shape = DraftShape.chain(3);
+  const upTo = (length: number): number[] => Array.from({ length }, (_, i) => i);
   /** Reading rows costs nothing more up to 4; heads cost a tenth of a forward each. */
   const costs: StepCosts = {
     plain: () => 1,
@@ -125,8 +128,8 @@ describe("chooseLengths", () => {
     propose: (k) => (k > 1 ? 0.1 * (k - 1) : 0),
   };
   const after = (steps: readonly (readonly [proposed: number, accepted: number])[]): Acceptance => {
-    const acceptance = new Acceptance(3);
-    for (let i = 0; i < 60; i++) for (const [proposed, accepted] of steps) acceptance.observe(proposed, accepted);
+    const acceptance = new Acceptance(shape);
+    for (let i = 0; i < 60; i++) for (const [proposed, accepted] of steps) acceptance.observe(proposed, upTo(accepted));
     return acceptance;
   };
   const always = [[3, 3]] as const;
@@ -136,9 +139,9 @@ describe("chooseLengths", () => {
   it("is long where drafts are right, short where they are not", () => {
     const one = (steps: Parameters<typeof after>[0]): number[] => {
       const sequence = { acceptance: after(steps), limit: 3 };
-      const [first = 0] = chooseLengths([sequence], costs); // may try one place more
-      sequence.acceptance.observe(first, Math.min(first, steps[0]?.[1] ?? 0));
-      return chooseLengths([sequence], costs);
+      const [first = 0] = chooseLengths([sequence], shape, costs); // may try one place more
+      sequence.acceptance.observe(first, upTo(Math.min(first, steps[0]?.[1] ?? 0)));
+      return chooseLengths([sequence], shape, costs);
     };
     expect(one(always)).toEqual([3]);
     expect(one(never)).toEqual([0]);
@@ -147,7 +150,11 @@ describe("chooseLengths", () => {
 
   it("gives the rows of a shared step to whom they help", () => {
     const sequences = [always, never, always].map((steps) => ({ acceptance: after(steps), limit: 3 }));
-    const lengths = chooseLengths(sequences, { plain: () => 1.3, verify: (rows) => 1 + rows / 10, propose: () => 0 });
+    const lengths = chooseLengths(sequences, shape, {
+      plain: () => 1.3,
+      verify: (rows) => 1 + rows / 10,
+      propose: () => 0,
+    });
     expect(lengths).toEqual([3, 0, 3]);
   });
 
@@ -158,6 +165,7 @@ describe("chooseLengths", () => {
           { acceptance: after(always), limit: 2 },
           { acceptance: after(always), limit: 0 },
         ],
+        shape,
         costs,
       ),
     ).toEqual([2, 0]);
@@ -167,29 +175,56 @@ describe("chooseLengths", () => {
     const acceptance = after(never);
     const tries: number[] = [];
     for (let step = 0; step < 400; step++) {
-      const [length = 0] = chooseLengths([{ acceptance, limit: 3 }], costs);
+      const [length = 0] = chooseLengths([{ acceptance, limit: 3 }], shape, costs);
       if (length > 0) tries.push(step);
-      if (length > 0) acceptance.observe(length, 0);
+      if (length > 0) acceptance.observe(length, []);
     }
     const gaps = tries.map((step, i) => step - (tries[i - 1] ?? 0));
     expect(tries.length).toBeGreaterThan(2);
     expect(gaps.slice(1).every((gap, i) => gap >= (gaps[i] ?? 0))).toBe(true);
     let recovered = 0;
     for (let step = 0; step < 2000; step++) {
-      const [length = 0] = chooseLengths([{ acceptance, limit: 3 }], costs);
-      if (length > 0) acceptance.observe(length, length);
+      const [length = 0] = chooseLengths([{ acceptance, limit: 3 }], shape, costs);
+      if (length > 0) acceptance.observe(length, upTo(length));
       if (length === 3) recovered++;
     }
     expect(recovered).toBeGreaterThan(1000);
   });
 });
 
+describe("a tree's nodes", () => {
+  const shape = new DraftShape([[0], [1], [0, 0], [1, 0]]);
+
+  it("are thought as likely as they have been right behind their parents", () => {
+    const acceptance = new Acceptance(shape);
+    // [1] is right in three quarters of the steps and [1, 0] behind it in two thirds of these; [0] never.
+    for (let i = 0; i < 400; i++) acceptance.observe(4, [[1, 3], [1, 3], [1], []][i % 4] ?? []);
+    const likely = shape.nodes.map((_, i) => acceptance.likely(i));
+    expect(likely[0]).toBeLessThan(0.01);
+    expect(likely[2]).toBeLessThan(0.01);
+    expect(Math.abs((likely[1] ?? 0) - 0.75)).toBeLessThan(0.03);
+    expect(Math.abs((likely[3] ?? 0) - 0.5)).toBeLessThan(0.04);
+  });
+
+  it("are taken in order, as many as pay", () => {
+    const acceptance = new Acceptance(shape);
+    for (let i = 0; i < 200; i++) acceptance.observe(4, [1, 3]);
+    const costs = { plain: () => 1, verify: (rows: number) => 1 + rows / 10, propose: (k: number) => 0.1 * (k - 1) };
+    expect(chooseLengths([{ acceptance, limit: 4 }], shape, costs)).toEqual([4]);
+    const other = new Acceptance(shape);
+    for (let i = 0; i < 200; i++) other.observe(4, [0]);
+    const [first = 0] = chooseLengths([{ acceptance: other, limit: 4 }], shape, costs); // may try one node more
+    other.observe(first, [0]);
+    expect(chooseLengths([{ acceptance: other, limit: 4 }], shape, costs)).toEqual([1]);
+  });
+});
+
 it("statistics count what was proposed after right places alone", () => {
   const statistics = new DecodeStatistics();
   const token = { token: 1, head: 1, logProbability: 0 };
-  statistics.add({ position: 3, proposed: 3, accepted: 1, tokens: [token, token] });
-  statistics.add({ position: 5, proposed: 3, accepted: 3, tokens: [token, token, token, token] });
-  statistics.add({ position: 9, proposed: 0, accepted: 0, tokens: [token] });
+  statistics.add({ position: 3, proposed: 3, tried: 2, accepted: 1, tokens: [token, token] });
+  statistics.add({ position: 5, proposed: 3, tried: 3, accepted: 3, tokens: [token, token, token, token] });
+  statistics.add({ position: 9, proposed: 0, tried: 0, accepted: 0, tokens: [token] });
   expect(statistics.tokensPerForward).toBeCloseTo(7 / 3);
   expect(statistics.places).toEqual([
     { proposed: 2, accepted: 2 },

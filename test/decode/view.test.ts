@@ -5,8 +5,8 @@ import { colourForTerminal, legendForTerminal, viewPage } from "../../lib/decode
 describe("viewPage", () => {
   const statistics = new DecodeStatistics();
   const token = { token: 1, head: 1, logProbability: 0 };
-  statistics.add({ position: 1, proposed: 2, accepted: 1, tokens: [token, token] });
-  statistics.add({ position: 3, proposed: 2, accepted: 0, tokens: [token] });
+  statistics.add({ position: 1, proposed: 2, tried: 2, accepted: 1, tokens: [token, token] });
+  statistics.add({ position: 3, proposed: 2, tried: 1, accepted: 0, tokens: [token] });
   const pieces = [
     { text: "<b>", head: 2 },
     { text: '"&', head: 1 },
