@@ -16,39 +16,61 @@ export interface StepCosts {
   propose(k: number): number;
 }
 
-/** Observations of one place in the draft weigh half as much after so many later ones. */
+/** What was seen of a node weighs half as much after so many later observations of it, */
 const halfLife = 24;
+/** and, down to this weight, after so many steps without one: what has long not been seen may have changed. */
+const oldHalfLife = 48;
+const oldWeight = 4;
 /** What is thought of a node before it was seen: this share right, a quarter of it for every rank, as if seen so often. */
 const prior = { share: 0.7, perRank: 0.25, weight: 2 };
-/** A longer draft than pays is tried after so many steps, and less and less often while it still does not pay. */
-const probeAfter = { first: 16, most: 128 };
+/** Share of the time that may be lost by trying longer drafts than pay. */
+const tryingShare = 0.01;
+
+/** A choice for one sequence, in milliseconds. */
+interface Choice {
+  /** What one step takes that pays best, and one token at that rate. */
+  readonly step: number;
+  readonly token: number;
+  /** What one node more would take. */
+  readonly more: number;
+}
 
 /** How often each node of one sequence's drafts has been right, given that the nodes before it were. */
 export class Acceptance {
   private readonly right: number[];
   private readonly seen: number[];
-  private patience = probeAfter.first;
-  private sinceProbe = 0;
+  private readonly unseenFor: number[];
+  /** Nodes that pay, as of the last choice. */
   private settled = 0;
+  private choice: Choice = { step: 0, token: 0, more: 0 };
+  /** Milliseconds that were decoded, and that trying has cost of them, beyond what it gained. */
+  private time = 0;
+  private lost = 0;
 
   constructor(private readonly shape: DraftShape) {
     this.right = shape.nodes.map(({ rank }) => prior.share * prior.perRank ** rank * prior.weight);
     this.seen = shape.nodes.map(() => prior.weight);
+    this.unseenFor = shape.nodes.map(() => 0);
   }
 
   /** Of the first `proposed` nodes those of `path` were right, one after the other. */
   observe(proposed: number, path: readonly number[]): void {
-    const keep = 0.5 ** (1 / halfLife);
+    this.passed(1);
     for (const [i, { parent, depth }] of this.shape.nodes.slice(0, proposed).entries()) {
-      if (parent !== (path[depth - 2] ?? -1)) continue;
-      this.right[i] = (this.right[i] ?? 0) * keep + (path[depth - 1] === i ? 1 : 0);
-      this.seen[i] = (this.seen[i] ?? 0) * keep + 1;
+      if (parent === (path[depth - 2] ?? -1)) this.see(i, path[depth - 1] === i);
     }
     if (proposed <= this.settled) return;
-    // Something was tried: again at once where it came true, else after a longer while.
-    const came = path.some((node) => node >= this.settled);
-    if (!came) this.patience = Math.min(2 * this.patience, probeAfter.most);
-    this.sinceProbe = came ? this.patience : 0;
+    const gained = path.filter((node) => node >= this.settled).length;
+    this.lost = Math.max(0, this.lost + this.choice.more - gained * this.choice.token);
+  }
+
+  private see(node: number, right: boolean): void {
+    const seen = this.seen[node] ?? 0;
+    const aged = 0.5 ** ((this.unseenFor[node] ?? 0) / oldHalfLife);
+    const keep = 0.5 ** (1 / halfLife) * Math.max(aged, Math.min(1, oldWeight / seen));
+    this.right[node] = (this.right[node] ?? 0) * keep + (right ? 1 : 0);
+    this.seen[node] = seen * keep + 1;
+    this.unseenFor[node] = 0;
   }
 
   /** Probability that a node and all before it are right. */
@@ -60,16 +82,16 @@ export class Acceptance {
     return probability;
   }
 
-  /** Nodes to propose where `pays` pays best: now and then one more, to see whether that has come to pay. */
-  explore(pays: number): number {
-    if (pays > this.settled) this.patience = probeAfter.first;
-    this.settled = pays;
-    return ++this.sinceProbe >= this.patience ? pays + 1 : pays;
+  /** Nodes to propose where `pays` pay best: one more, to see whether it has come to pay, as long as trying costs little. */
+  explore(pays: number, choice: Choice): number {
+    [this.settled, this.choice] = [pays, choice];
+    return this.lost < tryingShare * this.time ? pays + 1 : pays;
   }
 
-  /** So many steps were taken without being chosen one by one. */
+  /** So many steps were taken, or are on their way. */
   passed(steps: number): void {
-    this.sinceProbe += steps;
+    this.time += steps * this.choice.step;
+    for (const node of this.unseenFor.keys()) this.unseenFor[node] = (this.unseenFor[node] ?? 0) + steps;
   }
 }
 
@@ -84,11 +106,14 @@ export interface Drafting {
  * likeliest to gain a token by it, as long as that makes the whole step's tokens per second grow.
  */
 export function chooseLengths(sequences: readonly Drafting[], shape: DraftShape, costs: StepCosts): number[] {
+  const time = (lengths: readonly number[]): number => {
+    const rows = lengths.reduce((sum, length) => sum + 1 + length, 0);
+    if (rows === lengths.length) return costs.plain(rows);
+    return costs.verify(rows) + costs.propose(1 + shape.depthOf(Math.max(...lengths)));
+  };
   const lengths = sequences.map(() => 0);
-  let best = [...lengths];
-  let tokens = sequences.length;
-  let bestRate = tokens / costs.plain(tokens);
-  for (let rows = sequences.length + 1; ; rows++) {
+  let best = { lengths: [...lengths], tokens: sequences.length, step: time(lengths) };
+  for (let tokens = sequences.length; ;) {
     let next = -1;
     let gain = 0;
     sequences.forEach(({ acceptance, limit }, i) => {
@@ -99,10 +124,19 @@ export function chooseLengths(sequences: readonly Drafting[], shape: DraftShape,
     if (next < 0) break;
     lengths[next] = (lengths[next] ?? 0) + 1;
     tokens += gain;
-    const rate = tokens / (costs.verify(rows) + costs.propose(1 + shape.depthOf(Math.max(...lengths))));
-    if (rate > bestRate) [bestRate, best] = [rate, [...lengths]];
+    const step = time(lengths);
+    if (tokens / step > best.tokens / best.step) best = { lengths: [...lengths], tokens, step };
   }
-  return sequences.map(({ acceptance, limit }, i) => Math.min(limit, acceptance.explore(best[i] ?? 0)));
+  const { step, tokens } = best;
+  // Forwards that need not be waited for stop, and start again.
+  const interruption = best.lengths.every((length) => length === 0) ? costs.verify(1) - costs.plain(1) : 0;
+  return sequences.map(({ acceptance, limit }, i) => {
+    const pays = best.lengths[i] ?? 0;
+    if (pays >= limit) return pays;
+    const longer = best.lengths.map((length, j) => (j === i ? length + 1 : length));
+    const more = time(longer) - step + Math.max(0, interruption);
+    return acceptance.explore(pays, { step, token: step / tokens, more });
+  });
 }
 
 const measured = new WeakMap<LanguageModel, Map<string, Promise<StepCosts>>>();

@@ -164,7 +164,7 @@ export class DecodeEngine {
     const most = going.every(({ drawsNext }) => drawsNext) ? this.pace.forwards : 1;
     const turns = [this.partsAhead(going)];
     while (turns.length < most && going.every(({ canGoAhead }) => canGoAhead)) turns.push(this.partsAhead(going));
-    for (const sequence of going) this.active.get(sequence)?.passed(turns.length - 1);
+    for (const sequence of going) this.active.get(sequence)?.passed(turns.length);
     const [only] = turns;
     if (turns.length === 1 && only) return [await this.read(only)];
     const verdicts = await this.session.verifyInTurn(
