@@ -1,6 +1,7 @@
 // What decoding takes, known beforehand: a dry device's ledger is the real one's, and everything is given back.
 import { describe, expect, it } from "vitest";
 import { openDevice, type Device } from "../../lib/device.js";
+import { beamSearch } from "../../lib/decode/beam.js";
 import { generateBatch } from "../../lib/decode/batch.js";
 import type { BatchOptions } from "../../lib/decode/batch.js";
 import { LanguageModel } from "../../lib/mtp/model.js";
@@ -40,3 +41,29 @@ describe.each(Object.entries(families(size)))("%s", (name, config) => {
     expect(predicted).toBeGreaterThanOrEqual(2 * (perSlot + states));
   });
 });
+
+it.each(["parallel", "anticausal", "none"] as const)(
+  "caches of trees and beams, predicted and measured: %s",
+  async (kind) => {
+    const config = families(size)[kind];
+    const device = onGpu ? openDevice("cuda") : openDevice("cpu");
+    using dry = openDevice("dry", { like: device });
+    const tree = [[0], [1], [0, 0], [0, 1], [1, 0]];
+    const options = { speculate: 4, tree } as const;
+    const predicted = await cacheBytes(dry, config, options);
+    expect(await cacheBytes(device, config, options)).toBe(predicted);
+    // 5 places more per slot than a chain of two: the deepest path's two, and three nodes beside the likeliest chain.
+    const perPlace = (predicted - (await cacheBytes(dry, config, { speculate: 3 }))) / (2 * 5);
+    const heads = { parallel: 3, anticausal: 4, none: 0 }[kind];
+    const states = kind === "anticausal" ? 3 : 1;
+    expect(Math.abs(perPlace - 2 * 16 * 2 * (1 + heads) - 32 * 2 * states)).toBeLessThan(8); // and the pool's candidates
+
+    const bytes = async (on: Device): Promise<number> => {
+      using model = LanguageModel.create(config, { device: on, dtype: "bf16", seed: 1 });
+      on.resetPeak();
+      await beamSearch(model, [1, 2, 3], { numBeams: 3, maxNewTokens: 10 });
+      return on.memory().byTag.cache.peak;
+    };
+    expect(await bytes(device)).toBe(await bytes(dry));
+  },
+);

@@ -2,7 +2,10 @@
 // decoding. The whole property is proven on the CPU (test/decode); the software GPU takes a second for a few forwards.
 import { describe, expect, it } from "vitest";
 import { openDevice } from "../../lib/device.js";
+import { beamSearch } from "../../lib/decode/beam.js";
+import type { DecodeStep } from "../../lib/decode/sequence.js";
 import { LanguageModel } from "../../lib/mtp/model.js";
+import { families } from "../helpers/decoding.js";
 import { kinds, oracle, textOf, textsOf } from "../helpers/speculation.js";
 
 const prompts = [
@@ -35,4 +38,34 @@ describe.each(kinds)("%s heads", (name, config) => {
       expect(device.memory().live).toBe(live);
     },
   );
+});
+
+describe("trees and beams", () => {
+  it.each(["parallel", "anticausal"] as const)("with %s heads change no token", async (kind) => {
+    const device = openDevice("cuda");
+    const { live } = device.memory();
+    {
+      // So few tokens that some branch of a tree is always right.
+      const config = families({ vocabSize: 4, heads: 3, maxPositions: 64 })[kind];
+      using model = LanguageModel.create(config, { device, dtype: "bf16", seed: 3 });
+      const tree = [[0], [3], [1], [0, 1], [1, 2], [3, 0], [3, 3]];
+      const accepted: number[] = [];
+      for (const temperature of [0, 1.3]) {
+        const options = { maxNewTokens: 12, temperature, request: 0 };
+        const plain: number[][] = [];
+        for (const prompt of [[1, 3, 2], [2]])
+          plain.push(await textOf(model, prompt, { ...options, speculate: "off" }));
+        const requests = [[1, 3, 2], [2]].map((prompt) => ({ prompt, request: 0 }));
+        const onStep = (step: DecodeStep): unknown => accepted.push(step.accepted);
+        expect(await textsOf(model, requests, { ...options, speculate: 3, tree, slots: 2, onStep })).toEqual(plain);
+      }
+      expect(new Set(accepted)).toEqual(new Set([0, 1, 2]));
+      const search = { numBeams: 2, maxNewTokens: 8 };
+      const undrafted = await beamSearch(model, [1, 3, 2], { ...search, tree: "off" });
+      const drafted = await beamSearch(model, [1, 3, 2], { ...search, tree });
+      expect(drafted.hypotheses).toEqual(undrafted.hypotheses);
+      expect(drafted.forwards).toBeLessThan(undrafted.forwards);
+    }
+    expect(device.memory().live).toBe(live);
+  });
 });
