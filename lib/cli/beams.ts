@@ -34,7 +34,7 @@ export async function generateByBeams(output: Output, model: LanguageModel, comm
     throw error;
   }
   const [best] = result.hypotheses;
-  output.result(`${output.live ? prompt : ""}${best?.text ?? ""}`);
+  output.piece(output.live ? `${prompt}${best?.text ?? ""}\n` : (best?.text ?? ""));
   output.event("done", { ...result });
   if (!stats) return 0;
   const length = Math.max(...result.hypotheses.map(({ tokens }) => tokens.length));

@@ -15,7 +15,7 @@ export interface BeamSearchOptions {
   numBeams?: number | undefined;
   /** Default 200. */
   maxNewTokens?: number | undefined;
-  /** What the heads propose behind each beam; `"off"`: nothing. The result is the same. Default: a small tree. */
+  /** What the heads propose behind each beam; `"off"`: nothing. The result is the same. Default: nine nodes, three deep. */
   tree?: DraftTree | "off" | undefined;
   signal?: AbortSignal | undefined;
   /** How many tokens of the prompt are read at once. Default 64. */
@@ -76,7 +76,7 @@ export async function beamSearch(
 function shapeOf(model: LanguageModel, { tree }: Settings): DraftShape {
   const heads = model.heads.length;
   if (tree === "off" || (tree === undefined && model.config.trunk === "rnn")) return DraftShape.chain(0);
-  if (tree === undefined) return new DraftShape(likelyPaths(heads - 1));
+  if (tree === undefined) return new DraftShape(likelyPaths(Math.min(heads - 1, 3)));
   if (model.config.trunk === "rnn") {
     throw new ForetokenError("BAD_OPTION", {
       ...{ op: "beamSearch", argument: "tree", got: "a tree" },

@@ -93,6 +93,38 @@ describe("a run from first to last", () => {
     expect(stopped.stdout).toBe(one.stdout.slice(0, one.stdout.indexOf(stop)));
   });
 
+  test("eval --fit-tree finds a tree and keeps it, generate --tree drafts with it and writes the same text", async () => {
+    const missing = await foretoken(["generate", work.path("run"), "--prompt", "export ", "--tree"]);
+    expect(missing).toMatchObject({ code: 2, stdout: "" });
+    expect(missing.stderr).toMatch(/--tree: expected .* got no file .*tree\.json\. `foretoken eval <dir> --fit-tree`/);
+
+    const fitted = await succeeds(["eval", work.path("run"), "--fit-tree", "3"]);
+    expect(fitted.stdout).toMatch(/nodes +tokens\/forward +the last one\n +0 +1\.000 *\n +1 +1\.\d{3} +\[\d+\]\n/);
+    const { tree } = JSON.parse(readFileSync(join(work.path("run"), "tree.json"), "utf8")) as { tree: number[][] };
+    expect(tree).toHaveLength(3);
+    const args = ["generate", work.path("run"), "--prompt", "export ", "--max-new-tokens", "12", "--stats"];
+    const plain = await succeeds([...args, "--speculate", "off"]);
+    const drafted = await succeeds([...args, "--speculate", "2", "--tree"]);
+    expect(drafted.stdout).toBe(plain.stdout);
+    expect(drafted.stderr).toMatch(/head 2 [\d.]+ % of \d+\n.*the same text/);
+    const other = work.write("tree.json", "[[0, 0]]");
+    const { code, stderr } = await foretoken([...args, "--tree", other]);
+    expect([code, stderr]).toEqual([2, expect.stringContaining("tree: expected paths of 1 to 1 ranks")]);
+  });
+
+  test("generate --num-beams writes the likeliest text, and tells of the others", async () => {
+    const args = ["generate", work.path("run"), "--prompt", "export ", "--max-new-tokens", "8", "--num-beams", "3"];
+    const { stdout, stderr } = await succeeds([...args, "--stats"]);
+    expect(Buffer.byteLength(stdout)).toBe(8);
+    expect(stderr).toMatch(/^8 tokens in \d forwards; the 3 likeliest texts:\n/);
+    const [, ...logs] = (stderr.match(/-\d+\.\d{3}/g) ?? []).map(Number).map((log, i, all) => [all[i - 1] ?? 0, log]);
+    expect(logs).toHaveLength(2);
+    for (const [before = NaN, log = NaN] of logs) expect(log).toBeLessThanOrEqual(before);
+    expect((await succeeds([...args, "--speculate", "off"])).stdout).toBe(stdout);
+    const { code, stderr: refusal } = await foretoken([...args, "--temperature", "1"]);
+    expect([code, refusal]).toEqual([2, expect.stringContaining("--temperature: expected no such option beside")]);
+  });
+
   test("generate says when the context is full", async () => {
     const { stdout, stderr } = await succeeds([
       "generate",
