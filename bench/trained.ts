@@ -37,6 +37,18 @@ export const large: Recipe = {
   learningRate: 6e-4,
 };
 
+/** 0.5 million parameters, one head: proposes for `small`. */
+export const drafter: Recipe = {
+  name: "0.5M",
+  config: {
+    ...{ ...bytes, futureTokens: 1 },
+    ...{ hiddenSize: 128, intermediateSize: 352, trunkLayers: 2, numAttentionHeads: 2 },
+  },
+  steps: 1500,
+  batchSize: 8,
+  learningRate: 1.5e-3,
+};
+
 /** As `small`, at a size that is trained in seconds. */
 export const tiny: Recipe = {
   name: "smoke",
@@ -60,9 +72,11 @@ const codeOf = (packages: readonly string[]): TextDataset =>
     byteTokenizer(),
   );
 
+export const unseenText = (): TextDataset => codeOf(unseen);
+
 /** Pieces of code that the models have not seen, `length` bytes each. */
 export function unseenPrompts(count: number, length: number): Int32Array[] {
-  const documents = [...codeOf(unseen).documents()].filter((document) => document.length > 8 * length);
+  const documents = [...unseenText().documents()].filter((document) => document.length > 8 * length);
   if (documents.length === 0) throw new Error("no unseen code in node_modules: run npm ci");
   return Array.from({ length: count }, (_, i) => {
     const document = documents[i % documents.length] ?? [];
