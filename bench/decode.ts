@@ -73,7 +73,7 @@ async function* answer(job: Job, smoke: boolean): AsyncGenerator<Finding> {
   using model = await trainedModel(recipe, dtype);
   const title = `${recipe.name}: ${(model.parameters.count / 1e6).toFixed(1)} M parameters, ${dtype}`;
   yield* speeds(`${title}, one sequence, greedy`, model, job);
-  const sizes = smoke ? { pool: 4, inSet: 2, length: 20 } : { pool: 18, inSet: 5, length: 220 };
+  const sizes = smoke ? { pool: 4, inSet: 2, length: 20 } : { pool: 18, inSet: 4, length: 300 };
   for (const question of job.more) {
     if (question === "auto") {
       yield await autoAgainstFixed(`${title}: auto against every fixed k`, model, { ...sizes, promptLength, rounds });

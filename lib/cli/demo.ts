@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // npm run demo: a byte model with four heads learns the source code that this project's own dependencies brought along,
-// and is measured on packages it has not seen, beside a count model.
+// is measured on packages it has not seen, beside a count model, and writes, with drafts and without.
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -18,8 +18,9 @@ import { type DataPlan, readData, type RunData } from "./data.js";
 import { exitCodeOf, tellError } from "./failure.js";
 import { formatBytes, formatCount, formatDuration } from "./format.js";
 import { Output } from "./output.js";
+import { registerGenerate } from "./generate.js";
 import { bitsOf, headTable } from "./report.js";
-import { memoryLine, nextLines, runTraining, shortest } from "./run.js";
+import { memoryLine, nextLines, quoted, runTraining, shortest } from "./run.js";
 import { wholeNumber } from "./values.js";
 
 /** Packages with readable sources; no bundles and no minified files, which are copies of others. */
@@ -67,13 +68,16 @@ async function demo(options: DemoOptions): Promise<number> {
     output.line(`SIMD level ${device.simd} has no fast bf16: this takes longer than the five minutes of AMX.\n`);
   using model = LanguageModel.create(modelSize, { device, dtype, tokenizer: byteTokenizer(), seed: 1 });
   const trainer = { steps: options.steps, batchSize, learningRate, warmupSteps, seed: 1 };
-  return await runTraining(output, { out, model, trainer, plan, data }, async (trainer, last) => {
+  const code = await runTraining(output, { out, model, trainer, plan, data }, async (trainer, last) => {
     showResult(output, data, trainer, last);
     await showSample(output, model);
-    const folder = shortest(from, out);
-    output.line(`${formatDuration((performance.now() - started) / 1000)} in all; the model is in ${folder}\n`);
-    output.line(nextLines(folder, prompt));
   });
+  if (code !== 0) return code;
+  const folder = shortest(from, out);
+  await showDrafts(output, folder, options);
+  output.line(`${formatDuration((performance.now() - started) / 1000)} in all; the model is in ${folder}\n`);
+  output.line(nextLines(folder, prompt));
+  return 0;
 }
 
 function dataPlan(): DataPlan {
@@ -155,6 +159,19 @@ async function showSample(output: Output, model: LanguageModel): Promise<void> {
   for await (const text of generate(model, prompt, { maxNewTokens, temperature: 0.7, topP: 0.9, seed: 1 }))
     output.piece(text);
   output.line("\n");
+}
+
+/** By the command that it names: it loads what was saved. */
+async function showDrafts(output: Output, folder: string, { device, simd }: DemoOptions): Promise<void> {
+  if (output.json || output.quiet) return;
+  output.line("The likeliest text, by the other heads' drafts as far as they pay; it is that of plain decoding:");
+  output.line(`  npx foretoken generate ${quoted(folder)} --prompt "${prompt}" --speculate auto --stats\n`);
+  const program = new Command();
+  registerGenerate(program);
+  const where = ["--device", device, ...(simd === undefined ? [] : ["--simd", simd])];
+  const args = ["generate", folder, "--prompt", prompt, "--speculate", "auto", "--stats", ...where];
+  await program.parseAsync(args, { from: "user" });
+  output.line();
 }
 
 const command = new Command("npm run demo --")

@@ -21,6 +21,20 @@ test("trains, measures itself beside the trigram model, writes, and leaves a run
   expect(stdout).toContain(evaluated.stdout.trimEnd());
 });
 
+test("ends with the statistics of a text by drafts, which plain decoding writes too, and the command for them", async () => {
+  const out = work.path("drafts");
+  const { stdout, stderr } = await succeeds(["--steps", "3", "--out", out], { script });
+  const command = `npx foretoken generate ${out} --prompt "export function " --speculate auto --stats`;
+  const prompt = ["--prompt", "export function "];
+  const plain = await succeeds(["generate", out, ...prompt, "--speculate", "off"]);
+  const [, text] = stdout.split(`  ${command}\n\n`);
+  expect(text?.slice(0, plain.stdout.length)).toBe(plain.stdout);
+  expect(text?.slice(plain.stdout.length)).toMatch(/^\n[^\n]+ in all; the model is in \S+\n\nNext:/);
+  expect(stderr).toMatch(/^200 tokens; the first after [\d.]+ ms, \d+ tokens\/s after it$/m);
+  expect(stderr).toMatch(/^\d+ forwards: \d\.\d\d tokens per forward$/m);
+  expect(stderr).toMatch(/^once more: .* times as fast; the same text$/m);
+});
+
 test("Ctrl-C saves, and the command that it names goes on", async () => {
   let sent = false;
   const cut = await foretoken(["--steps", "500", "--out", work.path("cut"), "--json"], {
