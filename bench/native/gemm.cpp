@@ -132,7 +132,7 @@ void bench_rows(Threads& threads, const Backend& backend, DType dtype, int64_t m
   Bytes packed(backend.packed_weight_bytes(dtype, n, k));
   In weight_in = view<In>(weight, dtype, n, k);
   bound(threads, backend.kernels->pack_weight, weight_in, view<Out>(packed, dtype, n, k))();
-  std::vector<uint64_t> memory(packed.size / 8, 1);
+  Words memory(static_cast<size_t>(packed.size));
   In packed_in = view<In>(packed, dtype, n, k, Layout::packed);
   for (bool ahead : {true, false}) {
     auto run = bound(threads, backend.kernels->linear, view<In>(x, dtype, m, k), ahead ? packed_in : weight_in, In{},

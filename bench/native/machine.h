@@ -1,8 +1,12 @@
 // What this machine can do at most, measured: multiply-adds from registers alone and reading memory, on all threads.
 #pragma once
+#include <sys/mman.h>
+
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
@@ -108,19 +112,56 @@ double multiply_gflops(Threads& threads, double (*loop)(int64_t)) {
   return flop / (seconds() - start) * 1e-9;
 }
 
-double read_gigabytes(Threads& threads, const std::vector<uint64_t>& memory) {
-  constexpr int64_t kPart = 1 << 13;
-  int64_t parts = static_cast<int64_t>(memory.size()) / kPart;
+// Of 64-bit words in huge pages, as the addon's memory has them.
+class Words {
+ public:
+  explicit Words(size_t bytes)
+      : count_(bytes / sizeof(uint64_t)),
+        first_(static_cast<uint64_t*>(std::aligned_alloc(kHugePage, bytes_in_pages()))) {
+    madvise(first_.get(), bytes_in_pages(), MADV_HUGEPAGE);
+    std::fill_n(first_.get(), count_, 1);
+  }
+  const uint64_t* data() const { return first_.get(); }
+  int64_t size() const { return static_cast<int64_t>(count_); }
+
+ private:
+  static constexpr size_t kHugePage = size_t{2} << 20;
+  struct Free {
+    void operator()(uint64_t* words) const { std::free(words); }
+  };
+
+  size_t bytes_in_pages() const { return (count_ * 8 + kHugePage - 1) / kHugePage * kHugePage; }
+
+  size_t count_;
+  std::unique_ptr<uint64_t, Free> first_;
+};
+
+// In the widest vectors that the machine has.
+#if defined(__x86_64__)
+__attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
+uint64_t any_bit(const uint64_t* words, int64_t count) {
+  constexpr int64_t kLanes = 64;
+  uint64_t sums[kLanes] = {};
+  for (int64_t i = 0; i < count; i += kLanes)
+    for (int64_t j = 0; j < kLanes; j++) sums[j] |= words[i + j];
+  uint64_t all = 0;
+  for (uint64_t sum : sums) all |= sum;
+  return all;
+}
+
+// Every thread reads a piece of its own from end to end, the fastest way: pieces of 64 KB dealt out in turn come at
+// 19 GB/s from memory where these come at 34. What is small is read again and again, for a fork costs microseconds.
+double read_gigabytes(Threads& threads, const Words& memory) {
+  constexpr int64_t kUnit = 64;
+  const int64_t piece = memory.size() / threads.parallel.threads / kUnit * kUnit;
+  const int64_t passes = std::max<int64_t>(1, (64 << 17) / memory.size());
   double start = seconds();
-  parallel_for(threads.call(), parts, [&](int64_t part, int) {
-    uint64_t sums[32] = {};
-    for (int64_t i = 0; i < kPart; i += 32)
-      for (int64_t j = 0; j < 32; j++) sums[j] |= memory[part * kPart + i + j];
-    uint64_t all = 0;
-    for (uint64_t sum : sums) all |= sum;
-    sink = static_cast<float>(all);
+  parallel_for(threads.call(), threads.parallel.threads, [&](int64_t thread, int) {
+    for (int64_t pass = 0; pass < passes; pass++)
+      sink = static_cast<float>(any_bit(memory.data() + thread * piece, piece));
   });
-  return static_cast<double>(parts * kPart * 8) / (seconds() - start) * 1e-9;
+  return static_cast<double>(passes * threads.parallel.threads * piece * 8) / (seconds() - start) * 1e-9;
 }
 
 }  // namespace

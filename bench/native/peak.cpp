@@ -38,7 +38,7 @@ int main(int count, char** arguments) {
     report(loop.instruction, "GFLOP/s", rounds, [&] { return multiply_gflops(threads, loop.run); });
   }
   for (int megabytes : {1, 8, 16, 32, 64, 512}) {
-    std::vector<uint64_t> memory((static_cast<size_t>(megabytes) << 20) / 8, 1);
+    Words memory(static_cast<size_t>(megabytes) << 20);
     std::string what = "reading " + std::to_string(megabytes) + " MB";
     report(what.c_str(), "GB/s", rounds, [&] { return read_gigabytes(threads, memory); });
   }
