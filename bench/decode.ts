@@ -10,6 +10,7 @@ import { autoAgainstFixed } from "./decode/auto.js";
 import { limits } from "./decode/limits.js";
 import { openTheirs, type TheirJob } from "./decode/pytorch.js";
 import { readableAcceptances, Run } from "./decode/runs.js";
+import { beams, trees } from "./decode/trees.js";
 import { verification } from "./decode/verification.js";
 import { interleave } from "./interleave.js";
 import { median, type Figure, type Finding, type Verdict } from "./report.js";
@@ -42,7 +43,7 @@ interface Job {
   readonly more: readonly (typeof questions)[number][];
 }
 
-const questions = ["auto", "verification", "held out"] as const;
+const questions = ["auto", "verification", "trees", "held out"] as const;
 
 export const decode: Bench = {
   question: "How fast is decoding, plain and with drafts, beside what the machine allows and beside PyTorch?",
@@ -73,16 +74,20 @@ async function* answer(job: Job, smoke: boolean): AsyncGenerator<Finding> {
   using model = await trainedModel(recipe, dtype);
   const title = `${recipe.name}: ${(model.parameters.count / 1e6).toFixed(1)} M parameters, ${dtype}`;
   yield* speeds(`${title}, one sequence, greedy`, model, job);
+  const prompts = unseenPrompts(job.prompts, promptLength);
   const sizes = smoke ? { pool: 4, inSet: 2, length: 20 } : { pool: 18, inSet: 4, length: 300 };
+  const drawn = { prompts, length: job.length, rounds };
+  const batches = smoke ? 1 : 8;
   for (const question of job.more) {
     if (question === "auto") {
       yield await autoAgainstFixed(`${title}: auto against every fixed k`, model, { ...sizes, promptLength, rounds });
     } else if (question === "verification") {
-      const prompts = unseenPrompts(job.prompts, promptLength);
-      const what = `${title}: drawn texts; log p under head 1, untempered`;
-      yield await verification(what, model, { prompts, length: job.length, rounds });
+      yield await verification(`${title}: drawn texts; log p under head 1, untempered`, model, drawn);
+    } else if (question === "trees") {
+      yield await trees(`${title}: chains and trees of drafts, greedy`, model, { ...drawn, batches });
+      yield await beams(`${title}: beam search`, model, { ...drawn, prompts: prompts.slice(0, 2), batches });
     } else {
-      yield await heldOut(`${title}: on text held out, every position`, model, smoke ? 1 : 8);
+      yield await heldOut(`${title}: on text held out, every position`, model, batches);
     }
   }
 }

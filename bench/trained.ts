@@ -72,6 +72,7 @@ const codeOf = (packages: readonly string[]): TextDataset =>
     byteTokenizer(),
   );
 
+export const seenText = (): TextDataset => codeOf(trained);
 export const unseenText = (): TextDataset => codeOf(unseen);
 
 /** Pieces of code that the models have not seen, `length` bytes each. */
@@ -109,7 +110,7 @@ async function train(recipe: Recipe, out: string): Promise<void> {
   });
   const trainer = new Trainer(model, {
     ...{
-      data: codeOf(trained),
+      data: seenText(),
       steps,
       batchSize,
       contextLength: 256,
