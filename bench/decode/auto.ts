@@ -75,7 +75,8 @@ async function compare(
     prompts: name,
     tokens: (runs[0]?.tokens ?? []).reduce((sum, tokens) => sum + tokens.length, 0),
     ...Object.fromEntries(timings.map((timing) => [`${timing.name}, ms`, timing.median])),
-    "auto, tokens/forward": runs.at(-1)?.statistics.tokensPerForward ?? NaN,
+    "tokens/forward, longest k": runs.at(-2)?.statistics.tokensPerForward ?? NaN,
+    "tokens/forward, auto": runs.at(-1)?.statistics.tokensPerForward ?? NaN,
     best: best.name,
     "best/auto": best.median / auto,
   };

@@ -1,11 +1,13 @@
 // Whatever is proposed, the text is that of plain decoding: every family at the machine's best level, every level with one
 // family; speculation.slow.test.ts has the rest.
-import { describe, it } from "vitest";
+import { afterAll, describe, it } from "vitest";
 import { levels } from "../helpers/levels.js";
-import { checkOwnHeads, checkSpoiltDrafts, kinds } from "../helpers/speculation.js";
+import { acceptanceCounts, checkOwnHeads, checkSpoiltDrafts, kinds } from "../helpers/speculation.js";
 
 const best = levels().at(-1) ?? "generic";
 const dtypes = ["f32", "bf16"] as const;
+
+afterAll(() => console.log(String(acceptanceCounts)));
 
 describe.each(kinds)("%s heads", (name, config) => {
   const here = name === "parallel" ? levels() : [best];

@@ -60,6 +60,44 @@ const another = (token: number): number => (token + 1) % vocabSize;
 /** Every head family and trunk. */
 export const kinds = Object.entries(families({ vocabSize, heads, maxPositions: 64 }));
 
+/** How often so many tokens of a draft were accepted at each place of the cache. */
+class AcceptanceCounts {
+  /** By position, then by tokens accepted. */
+  private readonly counts = new Map<number, number[]>();
+
+  add(position: number, accepted: number, times = 1): void {
+    const ofPosition = this.counts.get(position) ?? Array<number>(heads).fill(0);
+    ofPosition[accepted] = (ofPosition[accepted] ?? 0) + times;
+    this.counts.set(position, ofPosition);
+  }
+
+  at(position: number, accepted: number): number {
+    return this.counts.get(position)?.[accepted] ?? 0;
+  }
+
+  addAll(others: AcceptanceCounts): void {
+    for (const [position, counts] of others.counts)
+      counts.forEach((times, accepted) => this.add(position, accepted, times));
+  }
+
+  /** One line: of all places from which a whole draft can start, the rarest and the most frequent. */
+  toString(): string {
+    const shares = Array.from({ length: heads }, (_, accepted) => {
+      const times = wholeDraftPositions.map((position) => this.at(position, accepted));
+      const total = times.reduce((sum, each) => sum + each, 0);
+      return `${accepted} accepted ${total} times (${Math.min(...times)} to ${Math.max(...times)} per offset)`;
+    });
+    return `cache offsets ${wholeDraftPositions[0]} to ${wholeDraftPositions.at(-1)}: ${shares.join(", ")}`;
+  }
+}
+
+/** Of all steered drafts that this file checked. */
+export const acceptanceCounts = new AcceptanceCounts();
+
+const spoiltLength = 40;
+/** After the first prompt: the heads say nothing of a text's first token, and a whole draft has to fit. */
+const wholeDraftPositions = Array.from({ length: spoiltLength - heads }, (_, i) => 7 + 1 + i);
+
 /** Drafts that are wrong anywhere, in ragged batches. */
 export async function checkSpoiltDrafts(
   config: ModelOptions,
@@ -68,10 +106,10 @@ export async function checkSpoiltDrafts(
   temperature: number,
 ): Promise<void> {
   using model = LanguageModel.create(config, { device: openLevel(simd), dtype, seed: 3 });
-  const plain = { maxNewTokens: 40, temperature, speculate: "off", request: 0 } as const;
+  const plain = { maxNewTokens: spoiltLength, temperature, speculate: "off", request: 0 } as const;
   const written = await Promise.all(prompts.map((prompt) => textOf(model, prompt, plain)));
   const texts = prompts.map((prompt, i) => [...prompt, ...(written[i] ?? [])]);
-  for (const text of written) expect(text).toHaveLength(40);
+  for (const text of written) expect(text).toHaveLength(spoiltLength);
 
   // Tokens wrong with a probability that each slot has for itself.
   const random = uniform(1);
@@ -86,20 +124,20 @@ export async function checkSpoiltDrafts(
   }
 
   // Every number of accepted tokens at every place of the cache from which a whole draft can start.
-  const seen = new Set<string>();
+  const seen = new AcceptanceCounts();
   const steered = oracle(texts, (next, { tokens }) => {
-    const counts = [0, 1, 2, 3].filter((count) => !seen.has(`${count} accepted at ${tokens.length}`));
+    const counts = [0, 1, 2, 3].filter((count) => seen.at(tokens.length, count) === 0);
     const right = counts[Math.floor(random() * counts.length)] ?? Math.floor(random() * heads);
     return next.map((token, i) => (i === right ? another(token) : token));
   });
-  const onStep = ({ position, accepted }: DecodeStep): unknown => seen.add(`${accepted} accepted at ${position}`);
+  const onStep = ({ position, accepted }: DecodeStep): void => seen.add(position, accepted);
   const many = Array.from({ length: 30 }, () => ({ prompt: prompts[0] ?? [], request: 0 }));
   const options = { ...plain, speculate: heads, draft: steered, slots: 3, onStep };
   expect(await textsOf(model, many, options)).toEqual(many.map(() => written[0]));
-  const [first, last] = [7 + 1, 7 + 40 - heads];
-  for (let position = first; position <= last; position++)
+  for (const position of wholeDraftPositions)
     for (let accepted = 0; accepted < heads; accepted++)
-      expect([...seen]).toContain(`${accepted} accepted at ${position}`);
+      expect(seen.at(position, accepted), `${accepted} accepted at ${position}`).toBeGreaterThan(0);
+  acceptanceCounts.addAll(seen);
 }
 
 /** What the model's own heads propose, for every k, alone and in ragged batches. */
