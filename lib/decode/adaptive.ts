@@ -26,6 +26,9 @@ const prior = { share: 0.7, perRank: 0.25, weight: 2 };
 /** Share of the time that may be lost by trying longer drafts than pay. */
 const tryingShare = 0.01;
 
+/** A change that gains less than this is none: steps of other sizes have to be recorded first. */
+const leastGain = 1.02;
+
 /** A choice for one sequence, in milliseconds. */
 interface Choice {
   /** What one step takes that pays best, and one token at that rate. */
@@ -40,7 +43,6 @@ export class Acceptance {
   private readonly right: number[];
   private readonly seen: number[];
   private readonly unseenFor: number[];
-  /** Nodes that pay, as of the last choice. */
   private settled = 0;
   private choice: Choice = { step: 0, token: 0, more: 0 };
   /** Milliseconds that were decoded, and that trying has cost of them, beyond what it gained. */
@@ -80,6 +82,11 @@ export class Acceptance {
       probability *= (this.right[i] ?? 0) / (this.seen[i] ?? 1);
     }
     return probability;
+  }
+
+  /** Nodes that paid best at the last choice. */
+  get paid(): number {
+    return this.settled;
   }
 
   /** Nodes to propose where `pays` pay best: one more, to see whether it has come to pay, as long as trying costs little. */
@@ -127,6 +134,9 @@ export function chooseLengths(sequences: readonly Drafting[], shape: DraftShape,
     const step = time(lengths);
     if (tokens / step > best.tokens / best.step) best = { lengths: [...lengths], tokens, step };
   }
+  const before = sequences.map(({ acceptance, limit }) => Math.min(limit, acceptance.paid));
+  const asBefore = { lengths: before, tokens: expectedTokens(sequences, before), step: time(before) };
+  if (best.tokens / best.step < (leastGain * asBefore.tokens) / asBefore.step) best = asBefore;
   const { step, tokens } = best;
   // Forwards that need not be waited for stop, and start again.
   const interruption = best.lengths.every((length) => length === 0) ? costs.verify(1) - costs.plain(1) : 0;
@@ -137,6 +147,15 @@ export function chooseLengths(sequences: readonly Drafting[], shape: DraftShape,
     const more = time(longer) - step + Math.max(0, interruption);
     return acceptance.explore(pays, { step, token: step / tokens, more });
   });
+}
+
+/** Tokens that a step adds where each sequence proposes so many nodes. */
+function expectedTokens(sequences: readonly Drafting[], lengths: readonly number[]): number {
+  let tokens = sequences.length;
+  sequences.forEach(({ acceptance }, i) => {
+    for (let node = 0; node < (lengths[i] ?? 0); node++) tokens += acceptance.likely(node);
+  });
+  return tokens;
 }
 
 const measured = new WeakMap<LanguageModel, Map<string, Promise<StepCosts>>>();

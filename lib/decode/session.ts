@@ -1,6 +1,5 @@
 // A model's memory while it generates, and the two things done with it: reading tokens for head 1's verdict on them, and
 // proposing tokens with heads 2 to k.
-import type { Recording } from "../device.js";
 import type { LanguageModel, PredictionHead } from "../mtp/model.js";
 import type { StepRows, TrunkCache } from "../nn/module.js";
 import { copyInto, gatherRows } from "../ops/elementwise.js";
@@ -11,6 +10,7 @@ import { valueOf } from "../tape.js";
 import { empty, zeros, type Tensor } from "../tensor.js";
 import { type Draw, type Row, runsOf, StepInputs } from "./inputs.js";
 import { type Move, MoveInputs } from "./moves.js";
+import { RecordedSteps, roundUp, type Step } from "./steps.js";
 import { wire, type Wiring } from "./wiring.js";
 
 export type { Draw, Row } from "./inputs.js";
@@ -56,22 +56,10 @@ export interface Expansions {
   readonly logProbabilities: Float32Array;
 }
 
-interface Inputs {
-  dispose(): void;
-}
-
-interface Step<I extends Inputs = StepInputs> {
-  readonly inputs: I;
-  readonly recording: Recording;
-  readonly outputs: readonly Tensor[];
-}
-
 /** Longer steps are not recorded: prompts, whose ops run long enough to hide the enqueueing of the next. */
 const recordedRows = 64;
 /** Steps whose results can be read together. */
 export const inTurn = 8;
-/** Steps kept; each holds its temporary tensors. */
-const keptSteps = 256;
 /** Past positions that heads read at once when they catch up. */
 const catchUpRows = 256;
 
@@ -89,7 +77,7 @@ export class DecodeSession {
   private readonly hostTokens: Int32Array;
   private readonly candidates: number;
   private readonly reach: number;
-  private readonly steps = new Map<string, Step<Inputs>>();
+  private readonly steps: RecordedSteps;
   private readonly rings = new Map<number, Tensor>();
   /** Of each slot: how many positions heads 2 to n have read. */
   private readonly positionsRead: number[][];
@@ -105,6 +93,7 @@ export class DecodeSession {
     const { drafts = false, rowsAtOnce = recordedRows, requestsAtOnce = slots, candidates = 1, reach = 0 } = options;
     this.rowsAtOnce = rowsAtOnce;
     this.candidates = candidates;
+    this.steps = new RecordedSteps(device);
     this.reach = reach;
     this.hostTokens = new Int32Array(rowsAtOnce);
     this.positionsRead = Array.from({ length: slots }, () => heads.slice(1).map(() => 0));
@@ -143,7 +132,8 @@ export class DecodeSession {
   async verify(rows: readonly Row[], draws: readonly (Draw | undefined)[], withLogits = false): Promise<Verdict> {
     this.packUnembeddings(1);
     if (isSteady(rows, draws)) {
-      return readVerdict(this.replay(rows, draws, 0, withLogits).outputs, roundUp(rows.length));
+      const step = this.replay(rows, draws, undefined, withLogits);
+      return readVerdict(step.outputs, step.rows);
     }
     const wanted = [...draws.keys()].filter((i) => draws[i] !== undefined);
     const inputs = new StepInputs(this.model.device, rows.length, wanted.length, wanted.length, this.reachOf(rows));
@@ -182,12 +172,11 @@ export class DecodeSession {
   /** Reads the rows, each a step away from what it follows, and names the `count` likeliest tokens after each. */
   async expand(rows: readonly Row[], count: number): Promise<Expansions> {
     this.packUnembeddings(1);
-    const R = roundUp(rows.length);
-    const step = this.step(
-      `expand ${R} ${count}`,
-      () => new StepInputs(this.model.device, R, 0, R, this.reach),
-      (inputs) => {
-        const results = empty([R + 2 * R * count], { dtype: "i32", device: this.model.device });
+    const { device } = this.model;
+    const step = this.steps.take(`expand ${count}`, rows.length, {
+      inputs: (R) => new StepInputs(device, R, 0, R, this.reach),
+      run: (inputs, R) => {
+        const results = empty([R + 2 * R * count], { dtype: "i32", device });
         const token = gatherRows(this.pool, inputs.token);
         const logits = this.headOneLogits(token, inputs.rows(Array<number>(R).fill(1)), undefined);
         const drawn = sample(logits, inputs.drawSettings, inputs.counters, count);
@@ -196,9 +185,10 @@ export class DecodeSession {
         copyInto(results.view([R, count], R + R * count), drawn.logProbability.viewAs("i32", [R, count]));
         return [results];
       },
-    );
+    });
     step.inputs.write(rows, { tokens: this.sources(rows), wanted: [], draws: [], capacity: this.capacity });
     step.recording.replay();
+    const R = step.rows;
     const values = (await step.outputs[0]?.data()) as Int32Array;
     const logProbabilities = new Float32Array(values.buffer, values.byteOffset + 4 * (R + R * count), R * count);
     return { read: values.subarray(0, R), likeliest: values.subarray(R, R + R * count), logProbabilities };
@@ -208,16 +198,14 @@ export class DecodeSession {
   move(moves: readonly Move[]): void {
     if (moves.length === 0) return;
     const { device, config } = this.model;
-    const count = roundUp(moves.length);
-    const step = this.step(
-      `move ${count}`,
-      () => new MoveInputs(device, count, config.numKeyValueHeads, this.capacity),
-      (inputs) => {
+    const step = this.steps.take("move", moves.length, {
+      inputs: (count) => new MoveInputs(device, count, config.numKeyValueHeads, this.capacity),
+      run: (inputs) => {
         this.trunk.move?.(inputs.moves);
         this.wiring.move(inputs.moves);
         return [];
       },
-    );
+    });
     step.inputs.write(moves);
     step.recording.replay();
   }
@@ -254,18 +242,15 @@ export class DecodeSession {
   ): Promise<Float32Array> | undefined {
     this.packUnembeddings(k);
     this.wiring.prepare(k);
-    const count = roundUp(rows.length);
     const reach = this.reachOf(rows);
-    const numbers = { tokens: [], wanted: last, draws, capacity: this.capacity };
-    const step = this.step(
-      `propose ${count} ${last.length} ${k} ${withLogits} ${reach}`,
-      () => new StepInputs(this.model.device, count, last.length, (k - 1) * last.length, reach),
-      (inputs) => {
+    const step = this.steps.take(`propose ${last.length} ${k} ${withLogits} ${reach}`, rows.length, {
+      inputs: (count) => new StepInputs(this.model.device, count, last.length, (k - 1) * last.length, reach),
+      run: (inputs) => {
         const logits = this.drawProposals(inputs, k);
         return withLogits ? [logits] : [];
       },
-    );
-    step.inputs.write(rows, numbers);
+    });
+    step.inputs.write(rows, { tokens: [], wanted: last, draws, capacity: this.capacity });
     step.recording.replay();
     return step.outputs[0]?.data() as Promise<Float32Array> | undefined;
   }
@@ -277,7 +262,7 @@ export class DecodeSession {
   }
 
   dispose(): void {
-    for (const step of this.steps.values()) disposeStep(step);
+    this.steps.dispose();
     this.trunk.dispose();
     this.wiring.dispose();
     for (const each of [this.pool, ...this.rings.values(), ...this.unembeddings.values()]) each.dispose();
@@ -286,29 +271,34 @@ export class DecodeSession {
   // ---- the two forwards ---------------------------------------------------------------------------------------------
 
   /** A recorded step on the rows; turn: which of those that are read together. */
-  private replay(rows: readonly Row[], draws: readonly (Draw | undefined)[], turn: number, withLogits: boolean): Step {
-    const count = roundUp(rows.length);
+  private replay(
+    rows: readonly Row[],
+    draws: readonly (Draw | undefined)[],
+    turn: number | undefined,
+    withLogits: boolean,
+  ): Step<StepInputs> {
+    const { device, config } = this.model;
     const reach = this.reachOf(rows);
+    const exactly = roundUp(rows.length);
     // Only the RNN asks which rows belong together.
-    const runs =
-      this.model.config.trunk === "rnn" ? [...runsOf(rows), ...Array<number>(count - rows.length).fill(1)] : [];
-    const ring = this.ring(count);
-    const step = this.step(
-      `verify ${count} ${turn} ${withLogits} ${reach} ${runs.join()}`,
-      () => new StepInputs(this.model.device, count, 0, count, reach),
-      (inputs) => {
-        const results = ring.view([3 * count], turn * 3 * count);
+    const runs = config.trunk === "rnn" ? [...runsOf(rows), ...Array<number>(exactly - rows.length).fill(1)] : [];
+    const maker = {
+      inputs: (count: number) => new StepInputs(device, count, 0, count, reach),
+      run: (inputs: StepInputs, count: number) => {
+        const results = this.ring(count).view([3 * count], (turn ?? 0) * 3 * count);
         const logits = this.verdict(inputs, runs, false, results);
         return withLogits ? [results, logits] : [results];
       },
-    );
-    const numbers = {
+    };
+    const kind = `verify ${turn ?? 0} ${withLogits} ${reach} ${runs.join()}`;
+    const one = turn !== undefined || config.trunk === "rnn";
+    const step = one ? this.steps.takeExactly(kind, exactly, maker) : this.steps.take(kind, rows.length, maker);
+    step.inputs.write(rows, {
       tokens: this.sources(rows),
       wanted: [],
       draws: draws as readonly Draw[],
       capacity: this.capacity,
-    };
-    step.inputs.write(rows, numbers);
+    });
     step.recording.replay();
     return step;
   }
@@ -384,33 +374,7 @@ export class DecodeSession {
     }
   }
 
-  // ---- steps --------------------------------------------------------------------------------------------------------
-
-  /** The recorded step of that key; made with `run` when it is new. */
-  private step<I extends Inputs>(key: string, inputsOf: () => I, run: (inputs: I) => Tensor[]): Step<I> {
-    let step = this.steps.get(key) as Step<I> | undefined;
-    this.steps.delete(key);
-    if (!step) {
-      const inputs = inputsOf();
-      let outputs: Tensor[] = [];
-      try {
-        const recording = this.model.device.record(() => {
-          outputs = owning(() => scope(() => run(inputs)));
-        });
-        step = { inputs, recording, outputs };
-      } catch (failure) {
-        for (const each of [inputs, ...outputs]) each.dispose();
-        throw failure;
-      }
-    }
-    this.steps.set(key, step); // the latest used comes last
-    const [oldest] = this.steps;
-    if (oldest && this.steps.size > keptSteps) {
-      this.steps.delete(oldest[0]);
-      disposeStep(oldest[1]);
-    }
-    return step;
-  }
+  // ---- rows ---------------------------------------------------------------------------------------------------------
 
   /** 0 where every row's tokens lie at their positions. */
   private reachOf(rows: readonly Row[]): number {
@@ -470,11 +434,6 @@ export class DecodeSession {
 /** What a row says in its token's place for the i-th token that the last `verify` drew. */
 export const drawnPlace = (i: number): number => -(2 ** 30) - i;
 
-function disposeStep({ inputs, recording, outputs }: Step<Inputs>): void {
-  recording.dispose();
-  for (const each of [inputs, ...outputs]) each.dispose();
-}
-
 async function readVerdict([results, logits]: readonly Tensor[], R: number): Promise<Verdict> {
   const [values, scores] = await Promise.all([results?.data(), logits?.data()]);
   return verdictOf(values as Int32Array, R, scores as Float32Array | undefined);
@@ -505,6 +464,3 @@ function concatenate(parts: readonly Tensor[]): Tensor {
   }
   return whole;
 }
-
-/** Step sizes that are recorded: every one up to 16, then every eighth. */
-const roundUp = (rows: number): number => (rows <= 16 ? rows : Math.ceil(rows / 8) * 8);
