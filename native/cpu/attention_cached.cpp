@@ -48,7 +48,6 @@ struct Branch {
       : places(static_cast<const int32_t*>(branch.data) + r * last_dimension(branch)),
         first(prefix.last + 1 - (given(branch) ? last_dimension(branch) : 0)) {}
   int64_t place(int64_t s, int64_t capacity) const {
-    if (s < first) return s;
     const int64_t place = places[s - first];
     return place < 0 ? 0 : place < capacity ? place : capacity - 1;
   }
@@ -214,7 +213,9 @@ void attend_range(const CachedShape& n, const Prefix& prefix, int64_t r, int64_t
     return attend_keys<S>(n, r, g, range, q, InOrder<S>{keys + first * n.D, n.D}, InOrder<S>{values + first * n.D, n.D},
                           end - first, scale, query, partials);
   int64_t offsets[kRange];
-  for (int64_t s = first; s < end; s++) offsets[s - first] = branch.place(s, n.capacity) * n.D;
+  int64_t s = first;
+  for (; s < end && s < branch.first; s++) offsets[s - first] = s * n.D;
+  for (; s < end; s++) offsets[s - first] = branch.place(s, n.capacity) * n.D;
   attend_keys<S>(n, r, g, range, q, Scattered<S>{keys, offsets}, Scattered<S>{values, offsets}, end - first, scale,
                  query, partials);
 }
