@@ -91,7 +91,7 @@ Vec sums_of(const Vec (&x)[kWidth]) {
 #endif
 }
 
-// Rows of a cache one after the other.
+// Keys or values of a range, one after the other.
 template <class S>
 struct InOrder {
   const S* first;
@@ -99,12 +99,21 @@ struct InOrder {
   const S* operator[](int64_t s) const { return first + s * D; }
 };
 
-// Row s of a range is at cache + offsets[s].
+// Those at places of their own: s at slot + offsets[s].
 template <class S>
 struct Scattered {
-  const S* cache;
+  const S* slot;
   const int64_t* offsets;
-  const S* operator[](int64_t s) const { return cache + offsets[s]; }
+  const S* operator[](int64_t s) const { return slot + offsets[s]; }
+};
+
+// What a range reads. In a branch all of it is given as scattered, the first `straight` keys, a multiple of kWidth,
+// also in order: their scores need no table.
+template <class S>
+struct Range {
+  int64_t count, straight;
+  InOrder<S> keys, values;
+  Scattered<S> branch_keys, branch_values;
 };
 
 // `count` elements from `from` on as floats; kWhole: a whole vector of them.
@@ -116,15 +125,15 @@ Vec load_some(const S* from, int64_t count) {
     return load_n(from, count);
 }
 
-// scores[s] = scale·q·keys[s] for `count` keys, −∞ up to the next whole vector. Returns the largest.
+// scores[s] = scale·q·keys[s] for s in [first, end), −∞ up to the next whole vector. Returns the largest.
 // kWhole: D is a multiple of the vector's width.
 template <bool kWhole, class Rows>
-float score(const float* q, Rows keys, int64_t count, int64_t D, float scale, float* scores) {
+float score(const float* q, Rows keys, int64_t first, int64_t end, int64_t D, float scale, float* scores) {
   Vec largest = broadcast(-__builtin_inff());
-  for (int64_t s = 0; s < count; s += kWidth) {
+  for (int64_t s = first; s < end; s += kWidth) {
     Vec products[kWidth];
     for (Vec& product : products) product = zero();
-    const int64_t here = count - s < kWidth ? count - s : kWidth;
+    const int64_t here = end - s < kWidth ? end - s : kWidth;
     for (int64_t j = 0; j < D; j += kWidth) {
       const Vec query = load_some<kWhole>(q + j, D - j);
       const auto add_key = [&](int64_t i) {
@@ -137,7 +146,7 @@ float score(const float* q, Rows keys, int64_t count, int64_t D, float scale, fl
         for (int64_t i = 0; i < here; i++) add_key(i);
       }
     }
-    Vec x = select_n(mul(broadcast(scale), sums_of(products)), broadcast(-__builtin_inff()), count - s);
+    Vec x = select_n(mul(broadcast(scale), sums_of(products)), broadcast(-__builtin_inff()), end - s);
     store(scores + s, x);
     largest = max(largest, x);
   }
@@ -179,45 +188,58 @@ void gather_values(const float* weights, Rows values, int64_t count, int64_t D, 
   }
 }
 
-// What attend_range leaves in Partials, of `count` keys.
-template <class S, class Rows>
-void attend_keys(const CachedShape& n, int64_t r, int64_t g, int64_t range, const In& q, Rows keys, Rows values,
-                 int64_t count, float scale, float* query, const Partials& partials) {
-  const int64_t group = n.H / n.G;
+// One query row over a range, as Partials have it.
+template <bool kWhole, bool kBranch, class S>
+void attend_keys(const float* query, const Range<S>& range, int64_t D, float scale, float& largest, float& total,
+                 float* sums) {
   alignas(64) float scores[kRange];
+  largest = score<kWhole>(query, range.keys, 0, kBranch ? range.straight : range.count, D, scale, scores);
+  if constexpr (kBranch) {
+    const float other = score<kWhole>(query, range.branch_keys, range.straight, range.count, D, scale, scores);
+    largest = other > largest ? other : largest;
+  }
+  total = soften(scores, range.count, largest);
+  if constexpr (kBranch)
+    gather_values<kWhole>(scores, range.branch_values, range.count, D, sums);
+  else
+    gather_values<kWhole>(scores, range.values, range.count, D, sums);
+}
+
+template <bool kBranch, class S>
+void attend_heads(const CachedShape& n, const Range<S>& range, int64_t r, int64_t g, int64_t index, const In& q,
+                  float scale, float* query, const Partials& partials) {
+  const int64_t group = n.H / n.G;
   for (int64_t h = g * group; h < (g + 1) * group; h++) {
     const S* row = static_cast<const S*>(at(q, (r * n.H + h) * n.D));
     for (int64_t i = 0; i < n.D; i += kWidth) store_n(query + i, load_n(row + i, n.D - i), n.D - i);
-    int64_t place = (r * n.H + h) * n.ranges + range;
-    const bool whole = n.D % kWidth == 0;
-    partials.largest[place] = whole ? score<true>(query, keys, count, n.D, scale, scores)
-                                    : score<false>(query, keys, count, n.D, scale, scores);
-    partials.total[place] = soften(scores, count, partials.largest[place]);
-    if (whole)
-      gather_values<true>(scores, values, count, n.D, partials.sums + place * n.D);
+    const int64_t place = (r * n.H + h) * n.ranges + index;
+    float &largest = partials.largest[place], &total = partials.total[place], *sums = partials.sums + place * n.D;
+    if (n.D % kWidth == 0)
+      attend_keys<true, kBranch>(query, range, n.D, scale, largest, total, sums);
     else
-      gather_values<false>(scores, values, count, n.D, partials.sums + place * n.D);
+      attend_keys<false, kBranch>(query, range, n.D, scale, largest, total, sums);
   }
 }
 
 template <class S>
-void attend_range(const CachedShape& n, const Prefix& prefix, int64_t r, int64_t g, int64_t range, const In& q,
+void attend_range(const CachedShape& n, const Prefix& prefix, int64_t r, int64_t g, int64_t index, const In& q,
                   const In& key_cache, const In& value_cache, const Branch& branch, float scale, float* query,
                   const Partials& partials) {
-  int64_t first = range * kRange > prefix.first ? range * kRange : prefix.first;
-  int64_t end = (range + 1) * kRange < prefix.last + 1 ? (range + 1) * kRange : prefix.last + 1;
-  int64_t offset = (prefix.slot * n.G + g) * n.capacity * n.D;
+  const int64_t first = index * kRange > prefix.first ? index * kRange : prefix.first;
+  const int64_t end = (index + 1) * kRange < prefix.last + 1 ? (index + 1) * kRange : prefix.last + 1;
+  const int64_t offset = (prefix.slot * n.G + g) * n.capacity * n.D;
   const S *keys = static_cast<const S*>(at(key_cache, offset)),
           *values = static_cast<const S*>(at(value_cache, offset));
-  if (end <= branch.first)
-    return attend_keys<S>(n, r, g, range, q, InOrder<S>{keys + first * n.D, n.D}, InOrder<S>{values + first * n.D, n.D},
-                          end - first, scale, query, partials);
+  Range<S> range{end - first, end - first, {keys + first * n.D, n.D}, {values + first * n.D, n.D}, {}, {}};
+  if (end <= branch.first) return attend_heads<false>(n, range, r, g, index, q, scale, query, partials);
   int64_t offsets[kRange];
+  range.straight = branch.first > first ? (branch.first - first) / kWidth * kWidth : 0;
   int64_t s = first;
   for (; s < end && s < branch.first; s++) offsets[s - first] = s * n.D;
   for (; s < end; s++) offsets[s - first] = branch.place(s, n.capacity) * n.D;
-  attend_keys<S>(n, r, g, range, q, Scattered<S>{keys, offsets}, Scattered<S>{values, offsets}, end - first, scale,
-                 query, partials);
+  range.branch_keys = {keys, offsets};
+  range.branch_values = {values, offsets};
+  attend_heads<true>(n, range, r, g, index, q, scale, query, partials);
 }
 
 // out = Σ_ranges sums·exp(largest − m) / Σ_ranges total·exp(largest − m), m the largest of all.
