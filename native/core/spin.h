@@ -19,13 +19,18 @@ static inline void pause_briefly() {
 template <class Ready>
 bool spin_until(Ready ready) {
   constexpr int kLooks = 64;  // between two looks at the clock
-  const auto end = std::chrono::steady_clock::now() + kSpin;
-  do {
+  const auto look = [&] {
     for (int i = 0; i < kLooks; i++) {
       if (ready()) return true;
       pause_briefly();
     }
-  } while (std::chrono::steady_clock::now() < end);
+    return false;
+  };
+  if (look()) return true;  // before the clock is asked: most waits within a kernel are shorter than its answer
+  const auto end = std::chrono::steady_clock::now() + kSpin;
+  do
+    if (look()) return true;
+  while (std::chrono::steady_clock::now() < end);
   return false;
 }
 

@@ -43,61 +43,77 @@ void ThreadPool::run(int64_t tasks, Body body, void* context, const std::atomic<
   busy_.store(false, std::memory_order_release);
 }
 
+// The caller's first task is not up for claiming: it would only wait for the line that has just gone to the workers.
 void ThreadPool::run_round(int64_t first, uint32_t tasks, Body body, void* context,
                            const std::atomic<bool>& cancelled) {
   job_.body.store(body, std::memory_order_relaxed);
   job_.context.store(context, std::memory_order_relaxed);
-  job_.first.store(first, std::memory_order_relaxed);
-  job_.tasks.store(tasks, std::memory_order_relaxed);
+  job_.end.store(first + tasks, std::memory_order_relaxed);
   job_.cancelled.store(&cancelled, std::memory_order_relaxed);
-  finished_.store(0, std::memory_order_relaxed);
-  const uint64_t fork = (claims_.load(std::memory_order_relaxed) >> 32) + 1;
-  claims_.store(fork << 32 | tasks, std::memory_order_seq_cst);
-  forks_.fetch_add(1, std::memory_order_seq_cst);
-  if (parked_.load(std::memory_order_seq_cst) > 0) forks_.notify_all();
+  const uint32_t fork = forks_.load(std::memory_order_relaxed) + 1;
+  job_.claims.store(uint64_t{fork} << 32 | (tasks - 1), std::memory_order_release);
+  forks_.store(fork, std::memory_order_relaxed);
+  // A worker that parks at this moment is seen below: the fence for that costs as much as a small task.
+  if (parked_.load(std::memory_order_relaxed) > 0) wake_parked();
+  if (!cancelled.load(std::memory_order_relaxed)) body(context, first, 0);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (parked_.load(std::memory_order_relaxed) > 0) wake_parked();
 
-  while (run_one(0)) {
-  }
-  const auto all_done = [&] { return finished_.load(std::memory_order_acquire) == tasks; };
+  awaited_ += tasks - 1 - run_rest(0);
+  const auto all_done = [&] { return finished_.load(std::memory_order_acquire) == awaited_; };
   if (spin_until(all_done)) return;
   joiner_parked_.store(true, std::memory_order_seq_cst);
-  for (uint32_t done; (done = finished_.load(std::memory_order_seq_cst)) != tasks;) finished_.wait(done);
+  for (uint32_t done; (done = finished_.load(std::memory_order_seq_cst)) != awaited_;) finished_.wait(done);
   joiner_parked_.store(false, std::memory_order_relaxed);
+}
+
+void ThreadPool::wake_parked() {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  forks_.notify_all();
 }
 
 // Claims a task and runs it; false when none is left. A successful exchange proves that the fork seen before it has not
 // ended since, so that the fields read in between are this fork's.
 bool ThreadPool::run_one(int worker) {
-  uint64_t claims = claims_.load(std::memory_order_acquire);
+  uint64_t claims = job_.claims.load(std::memory_order_acquire);
   Body body;
   void* context;
   int64_t task;
   const std::atomic<bool>* cancelled;
-  uint32_t tasks;
   do {
     if (tasks_left(claims) == 0) return false;
     body = job_.body.load(std::memory_order_relaxed);
     context = job_.context.load(std::memory_order_relaxed);
     cancelled = job_.cancelled.load(std::memory_order_relaxed);
-    tasks = job_.tasks.load(std::memory_order_relaxed);
-    task = job_.first.load(std::memory_order_relaxed) + (tasks - tasks_left(claims));
-  } while (!claims_.compare_exchange_weak(claims, claims - 1, std::memory_order_acq_rel, std::memory_order_acquire));
+    task = job_.end.load(std::memory_order_relaxed) - tasks_left(claims);
+  } while (
+      !job_.claims.compare_exchange_weak(claims, claims - 1, std::memory_order_acq_rel, std::memory_order_acquire));
   if (!cancelled->load(std::memory_order_relaxed)) body(context, task, worker);
-  // Once the last task is counted the fork may end at any moment: only members of the pool are touched after that.
-  const bool last = finished_.fetch_add(1, std::memory_order_seq_cst) + 1 == tasks;
-  if (last && joiner_parked_.load(std::memory_order_seq_cst)) finished_.notify_all();
   return true;
 }
 
+// Runs tasks until none is left to claim; how many.
+uint32_t ThreadPool::run_rest(int worker) {
+  uint32_t done = 0;
+  while (run_one(worker)) done++;
+  return done;
+}
+
 void ThreadPool::work(int worker) {
+  const auto called = [&] { return tasks_left(job_.claims.load(std::memory_order_acquire)) > 0; };
   while (!stopping_.load(std::memory_order_acquire)) {
-    const uint32_t forks = forks_.load(std::memory_order_acquire);
-    while (run_one(worker)) {
+    if (!spin_until(called)) {
+      const uint32_t forks = forks_.load(std::memory_order_acquire);
+      parked_.fetch_add(1, std::memory_order_seq_cst);
+      std::atomic_thread_fence(std::memory_order_seq_cst);  // either the caller sees this, or this sees the fork
+      if (!called() && !stopping_.load(std::memory_order_seq_cst)) forks_.wait(forks);
+      parked_.fetch_sub(1, std::memory_order_relaxed);
     }
-    if (spin_until([&] { return forks_.load(std::memory_order_acquire) != forks; })) continue;
-    parked_.fetch_add(1, std::memory_order_seq_cst);
-    forks_.wait(forks);
-    parked_.fetch_sub(1, std::memory_order_relaxed);
+    const uint32_t done = run_rest(worker);
+    if (done == 0) continue;
+    // Once its tasks are counted the fork may end at any moment: only members of the pool are touched after that.
+    finished_.fetch_add(done, std::memory_order_seq_cst);
+    if (joiner_parked_.load(std::memory_order_seq_cst)) finished_.notify_all();
   }
 }
 

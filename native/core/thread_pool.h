@@ -30,26 +30,29 @@ class ThreadPool {
   void run(int64_t tasks, Body body, void* context, const std::atomic<bool>& cancelled);
 
  private:
-  // One fork. Its fields are written only while no task is left to claim, and read only by whoever then claims one.
-  struct Job {
+  // One fork. All but `claims` is written only while no task is left to claim, and read only by whoever then claims
+  // one. One cache line, which is all that has to travel to the workers.
+  struct alignas(64) Job {
+    std::atomic<uint64_t> claims{0};  // upper half: number of the fork; lower half: tasks left to claim
     std::atomic<Body> body{nullptr};
     std::atomic<void*> context{nullptr};
-    std::atomic<int64_t> first{0};
-    std::atomic<uint32_t> tasks{0};
+    std::atomic<int64_t> end{0};  // one past the last task
     std::atomic<const std::atomic<bool>*> cancelled{nullptr};
   };
 
   void work(int worker);
   bool run_one(int worker);
+  uint32_t run_rest(int worker);
   void run_round(int64_t first, uint32_t tasks, Body body, void* context, const std::atomic<bool>& cancelled);
+  void wake_parked();
 
   const int threads_;
-  Job job_;
   std::atomic<bool> busy_{false};
-  alignas(64) std::atomic<uint64_t> claims_{0};  // upper half: number of the fork; lower half: tasks left to claim
-  alignas(64) std::atomic<uint32_t> finished_{0};
-  std::atomic<bool> joiner_parked_{false};
-  alignas(64) std::atomic<uint32_t> forks_{0};  // what parked workers wait on
+  uint32_t awaited_ = 0;  // what finished_ is once the workers are through; of the caller of run()
+  Job job_;
+  alignas(64) std::atomic<uint32_t> finished_{0};  // tasks that workers have run, of all forks together
+  alignas(64) std::atomic<bool> joiner_parked_{false};
+  std::atomic<uint32_t> forks_{0};  // what parked workers wait on
   std::atomic<int> parked_{0};
   std::atomic<bool> stopping_{false};
   std::vector<std::thread> workers_;
