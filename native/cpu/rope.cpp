@@ -51,6 +51,23 @@ void rotate_halves(S* low, int64_t half, const float* sines, const float* cosine
   }
 }
 
+// theta^(−2i/D) for i < D/2. Kept from call to call: a model asks for the same ones again and again, and for few rows
+// they are most of the work.
+const double* frequencies(double theta, int64_t D, double* fresh) {
+  constexpr int64_t kMost = 128;
+  static thread_local struct {
+    double theta;
+    int64_t D;
+    double values[kMost];
+  } kept;
+  double* values = D / 2 <= kMost ? kept.values : fresh;
+  if (values == kept.values && kept.theta == theta && kept.D == D) return values;
+  for (int64_t i = 0; i < D / 2; i++)
+    values[i] = __builtin_pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(D));
+  if (values == kept.values) kept.theta = theta, kept.D = D;
+  return values;
+}
+
 // Rows that share their position lie a period apart; rows with positions of their own are not looked through for twins.
 struct RopeShape {
   int64_t R, H, D, positions;
@@ -65,9 +82,7 @@ void rotate(const Call& call, const InOut& x, const In& positions, const RopeSha
   constexpr int64_t kPositions = 16;  // of a task
   int64_t half = n.D / 2;
   Carver carve(call.workspace);
-  double* frequency = carve.take<double>(half);
-  for (int64_t i = 0; i < half; i++)
-    frequency[i] = __builtin_pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(n.D));
+  const double* frequency = frequencies(theta, n.D, carve.take<double>(half));
   float* turns = carve.take<float>(0);
   parallel_for(call, (n.positions + kPositions - 1) / kPositions, [&](int64_t task, int worker) {
     float *sines = turns + worker * n.D, *cosines = sines + half;
