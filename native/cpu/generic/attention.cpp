@@ -1,5 +1,6 @@
 // Rotary embedding, attention and its key/value cache as plain loops: the specification.
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "dispatch.h"
@@ -196,14 +197,14 @@ struct CacheShape {
 void cache_append(const Call& call, In k, In v, In sequence, In position, InOut key_cache, InOut value_cache) {
   dispatch(k.dtype, [&]<class T>(Element<T>) {
     CacheShape n(key_cache);
-    parallel_for(call, element_count(sequence), [=](int64_t r, int) {
-      int64_t slot = elements<int32_t>(sequence)[r], place = elements<int32_t>(position)[r];
-      if (!n.holds(slot, place)) return;
-      for (int64_t g = 0; g < n.G; g++) {
-        int64_t from = (r * n.G + g) * n.D, to = n.offset(slot, g) + place * n.D;
-        for (int64_t i = 0; i < n.D; i++) {
-          elements<T>(key_cache)[to + i] = elements<T>(k)[from + i];
-          elements<T>(value_cache)[to + i] = elements<T>(v)[from + i];
+    for_rows(call, element_count(sequence), n.G * n.D, [=](int64_t first, int64_t last) {
+      for (int64_t r = first; r < last; r++) {
+        int64_t slot = elements<int32_t>(sequence)[r], place = elements<int32_t>(position)[r];
+        if (!n.holds(slot, place)) continue;
+        for (int64_t g = 0; g < n.G; g++) {
+          int64_t from = (r * n.G + g) * n.D, to = n.offset(slot, g) + place * n.D;
+          std::memcpy(elements<T>(key_cache) + to, elements<T>(k) + from, n.D * sizeof(T));
+          std::memcpy(elements<T>(value_cache) + to, elements<T>(v) + from, n.D * sizeof(T));
         }
       }
     });
