@@ -1,7 +1,7 @@
 // A Llama layer: causal attention with rotary positions and a gated feed-forward, each behind a norm and added to the
 // residual stream. Parameter names are Hugging Face's.
 import { attention, attentionCached, cacheAppend, rope_, type CacheRows } from "../ops/attention.js";
-import { linear, packWeight } from "../ops/linear.js";
+import { JointWeights, linear, packWeight } from "../ops/linear.js";
 import { reshape } from "../ops/reshape.js";
 import { rmsNorm } from "../ops/rms-norm.js";
 import { swiglu } from "../ops/swiglu.js";
@@ -24,13 +24,17 @@ export interface TransformerSize {
   readonly depth: number;
 }
 
-const MATRICES = ["query", "key", "value", "output", "gate", "up", "down"] as const;
-type Matrices = Record<(typeof MATRICES)[number], Weight>;
+type Matrices = Record<"query" | "key" | "value" | "output" | "gate" | "up" | "down", Weight>;
+
+/** Packed; queries, keys and values in one product. */
+interface CachedWeights extends Record<"output" | "gate" | "up" | "down", Tensor> {
+  readonly inputs: JointWeights;
+}
 
 export class TransformerLayer implements Module {
   private readonly inputNorm: Parameter;
   private readonly postNorm: Parameter;
-  private readonly matrices: Record<(typeof MATRICES)[number], Parameter>;
+  private readonly matrices: Record<keyof Matrices, Parameter>;
   private readonly headWidth: number;
 
   constructor(
@@ -85,45 +89,50 @@ export class TransformerLayer implements Module {
     const shape = [slots, numKeyValueHeads, capacity, this.headWidth];
     const cache = (): Tensor => zeros(shape, { dtype: value.dtype, device: value.device, tag: "cache" });
     const [keys, values] = [cache(), cache()];
-    const packed = Object.fromEntries(MATRICES.map((name) => [name, packWeight(this.matrices[name])])) as Record<
-      keyof Matrices,
-      Tensor
-    >;
+    const { query, key, value: valueMatrix, ...others } = this.matrices;
+    const weights: CachedWeights = {
+      inputs: new JointWeights([query, key, valueMatrix]),
+      output: packWeight(others.output),
+      gate: packWeight(others.gate),
+      up: packWeight(others.up),
+      down: packWeight(others.down),
+    };
     return {
-      forward: (x, rows) => this.forwardCached(x, rows, keys, values, packed),
+      forward: (x, rows) => this.forwardCached(x, rows, keys, values, weights),
       remember: (x, rows) => {
         scope(() => {
-          this.remember(rmsNorm(x, this.inputNorm, this.size.rmsNormEps), rows, keys, values, packed);
+          this.remember(x, rows, keys, values, weights);
         });
       },
       move: (moves) => moveRows(moves, keys, values),
       dispose: () => {
-        for (const tensor of [keys, values, ...Object.values(packed)]) tensor.dispose();
+        const { inputs, output, gate, up, down } = weights;
+        for (const each of [keys, values, inputs, output, gate, up, down]) each.dispose();
       },
     };
   }
 
-  private forwardCached(x: Tensor, rows: CacheRows, keys: Tensor, values: Tensor, matrices: Matrices): Tensor {
-    const { ropeTheta: theta, rmsNormEps } = this.size;
+  private forwardCached(x: Tensor, rows: CacheRows, keys: Tensor, values: Tensor, weights: CachedWeights): Tensor {
     return scope(() => {
-      const normed = rmsNorm(x, this.inputNorm, rmsNormEps);
-      const q = rope_(splitHeads(linear(normed, matrices.query), this.headWidth), { theta, positions: rows.position });
-      this.remember(normed, rows, keys, values, matrices);
-      const mixed = mergeHeads(attentionCached(q, keys, values, rows));
-      return this.feedForward(linear(mixed, matrices.output, { residual: x }), matrices);
+      const q = this.remember(x, rows, keys, values, weights);
+      const rotated = rope_(q, { theta: this.size.ropeTheta, positions: rows.position });
+      const mixed = mergeHeads(attentionCached(rotated, keys, values, rows));
+      return this.feedForward(linear(mixed, weights.output, { residual: x }), weights);
     });
   }
 
-  private remember(normed: Tensor, rows: CacheRows, keys: Tensor, values: Tensor, matrices: Matrices): void {
-    scope(() => {
-      const perHead = (w: Weight): Tensor => splitHeads(linear(normed, w), this.headWidth);
-      const k = rope_(perHead(matrices.key), { theta: this.size.ropeTheta, positions: rows.position });
-      cacheAppend(k, perHead(matrices.value), rows, keys, values);
+  /** Writes keys and values of the rows to the cache; returns the queries (R, H, D), before rope. */
+  private remember(x: Tensor, rows: CacheRows, keys: Tensor, values: Tensor, { inputs }: CachedWeights): Tensor {
+    return scope(() => {
+      const parts = inputs.linear(rmsNorm(x, this.inputNorm, this.size.rmsNormEps));
+      const [q, k, v] = parts.map((part) => splitHeads(part, this.headWidth)) as [Tensor, Tensor, Tensor];
+      cacheAppend(rope_(k, { theta: this.size.ropeTheta, positions: rows.position }), v, rows, keys, values);
+      return q;
     });
   }
 
   /** gate and up are half of what a layer would keep for a tenth of its products: they are computed again. */
-  private feedForward(x: Tensor, { gate, up, down }: Matrices): Tensor {
+  private feedForward(x: Tensor, { gate, up, down }: Pick<Matrices, "gate" | "up" | "down">): Tensor {
     return scope(() => {
       const product = scope(() => {
         const [gated, raised] = scope(() => {
