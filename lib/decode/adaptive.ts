@@ -158,42 +158,7 @@ function expectedTokens(sequences: readonly Drafting[], lengths: readonly number
   return tokens;
 }
 
-/** Costs as measured beforehand, and what steps really take: other positions, other widths, a processor warmed up. */
-export class ObservedCosts implements StepCosts {
-  private readonly ratios = { plain: 1, drafted: 1 };
-
-  constructor(private readonly measured: StepCosts) {}
-
-  plain(rows: number): number {
-    return this.ratios.plain * this.measured.plain(rows);
-  }
-
-  verify(rows: number): number {
-    return this.ratios.drafted * this.measured.verify(rows);
-  }
-
-  propose(k: number): number {
-    return this.ratios.drafted * this.measured.propose(k);
-  }
-
-  /** A forward of so many rows, close after another, took so many milliseconds. */
-  sawPlain(rows: number, ms: number): void {
-    this.saw("plain", ms / this.measured.plain(rows));
-  }
-
-  /** Heads 2 to k and a verdict on so many rows took so many milliseconds. */
-  sawDrafted(rows: number, k: number, ms: number): void {
-    this.saw("drafted", ms / (this.measured.verify(rows) + this.measured.propose(k)));
-  }
-
-  /** Down at once, up slowly: what makes a step long is often something else. */
-  private saw(kind: keyof ObservedCosts["ratios"], ratio: number): void {
-    if (!(ratio > 0)) return;
-    this.ratios[kind] = Math.min(ratio, (7 * this.ratios[kind] + Math.min(ratio, 2)) / 8);
-  }
-}
-
-const measured = new WeakMap<LanguageModel, Map<string, Promise<ObservedCosts>>>();
+const measured = new WeakMap<LanguageModel, Map<string, Promise<StepCosts>>>();
 
 /** What is measured: `heads` says whether they propose, `at` from where one sequence is about to go on. */
 export interface Measured {
@@ -207,12 +172,12 @@ export interface Measured {
  * Measured once per model, draft's shape and session's size, on steps of a sequence: what they read behind its end is read again, and
  * the heads read what they would have to.
  */
-export function stepCosts(session: DecodeSession, what: Measured): Promise<ObservedCosts> {
+export function stepCosts(session: DecodeSession, what: Measured): Promise<StepCosts> {
   const { slots, shape, heads } = what;
-  const ofModel = measured.get(session.model) ?? new Map<string, Promise<ObservedCosts>>();
+  const ofModel = measured.get(session.model) ?? new Map<string, Promise<StepCosts>>();
   measured.set(session.model, ofModel);
   const key = JSON.stringify([slots, session.capacity, heads, shape.paths]);
-  const known = ofModel.get(key) ?? measure(session, what).then((costs) => new ObservedCosts(costs));
+  const known = ofModel.get(key) ?? measure(session, what);
   ofModel.set(key, known);
   known.catch(() => ofModel.delete(key));
   return known;
@@ -239,10 +204,8 @@ async function measure(session: DecodeSession, { slots, shape, heads, at }: Meas
   };
   for (let round = 0; round < rounds; round++) {
     for (const rows of plain.keys()) {
-      // Two bursts, one behind the other, as they are when decoding plainly.
-      const burst = Array<ReturnType<typeof steps>>(inARow).fill(steps(rows));
-      await time(plain, rows, 2 * inARow, () =>
-        Promise.all([session.verifyInTurn(burst), session.verifyInTurn(burst)]),
+      await time(plain, rows, inARow, () =>
+        session.verifyInTurn(Array<ReturnType<typeof steps>>(inARow).fill(steps(rows))),
       );
     }
     const verifyRows = (count: number): Promise<unknown> => {

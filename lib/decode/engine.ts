@@ -2,7 +2,7 @@
 import { performance } from "node:perf_hooks";
 import type { LanguageModel } from "../mtp/model.js";
 import { judgeByRejection, judgeByTypicality, judgeExactly, type Judged, type Place } from "./acceptance.js";
-import { Acceptance, chooseLengths, stepCosts, type ObservedCosts } from "./adaptive.js";
+import { Acceptance, chooseLengths, stepCosts, type StepCosts } from "./adaptive.js";
 import type { DraftPredictor, DraftSession } from "./drafts.js";
 import type { GenerateSettings, Verification } from "./options.js";
 import type { Draw } from "./inputs.js";
@@ -53,13 +53,6 @@ interface Drafted {
   readonly logits: Promise<Float32Array> | undefined;
 }
 
-interface Flight {
-  readonly forwards: Promise<Forward[]>;
-  /** Whether nobody drafts, so that others may follow before it has landed. */
-  readonly ahead: boolean;
-  readonly started: number;
-}
-
 interface Asking {
   readonly sequence: Sequence;
   /** Nodes of the shape that it wants proposed. */
@@ -71,14 +64,12 @@ export class DecodeEngine {
   private readonly drafts: DraftSession | undefined;
   private readonly active = new Map<Sequence, Acceptance>();
   private readonly free: number[];
-  private costs: ObservedCosts | undefined;
+  private costs: StepCosts | undefined;
   /** Forwards under way, the oldest first, by those whose results arrive together. */
-  private readonly flights: Flight[] = [];
+  private readonly flights: Promise<Forward[]>[] = [];
   /** Forwards that have arrived and were not passed on yet. */
   private readonly landed: Forward[] = [];
   private readonly pace = new Pace();
-  /** Whether what landed last needed not to be waited for. */
-  private wasAhead = false;
   /** Whether the last forward that was started has drafts. */
   private drafting = false;
   /** Where nobody drafts: which of the last forward's draws was a sequence's. */
@@ -134,8 +125,8 @@ export class DecodeEngine {
       this.takeOff();
       const flight = this.flights.shift();
       if (!flight) return new Map();
-      this.landed.push(...(await flight.forwards));
-      this.observe(flight);
+      this.landed.push(...(await flight));
+      this.pace.landed(this.landed.length);
     }
     const forward = this.landed.shift();
     const steps = forward ? this.land(forward) : new Map<Sequence, DecodeStep>();
@@ -145,7 +136,7 @@ export class DecodeEngine {
 
   /** Waits for what is under way, and gives everything back. */
   async close(): Promise<void> {
-    await Promise.allSettled(this.flights.map(({ forwards }) => forwards));
+    await Promise.allSettled(this.flights);
     this.drafts?.dispose();
     this.session.dispose();
   }
@@ -161,26 +152,11 @@ export class DecodeEngine {
       const ahead = lengths?.every((length) => length === 0) ?? false;
       const ready = ahead ? going.filter(({ canGoAhead }) => canGoAhead) : going;
       if (ready.length === 0 || ((!ahead || this.drafting) && this.flights.length > 0)) return;
-      const started = performance.now();
-      const forwards = ahead ? this.readAhead(ready) : this.readOn(going, lengths);
-      forwards.catch(() => undefined); // it is thrown where it is awaited
-      this.flights.push({ forwards, ahead, started });
+      const flight = ahead ? this.readAhead(ready) : this.readOn(going, lengths);
+      flight.catch(() => undefined); // it is thrown where it is awaited
+      this.flights.push(flight);
       this.drafting = !ahead;
     }
-  }
-
-  /** How long it took, for those who choose what comes next. */
-  private observe({ ahead, started }: Flight): void {
-    const { landed, costs } = this;
-    const ms = this.pace.landed(landed.length);
-    const [first] = landed;
-    const readings = first?.parts.map(({ reading }) => reading) ?? [];
-    if (!costs || !readings.every(({ rows, drawn }) => rows.length === drawn)) return; // prompts are not what is chosen
-    const rows = readings.reduce((sum, { drawn }) => sum + drawn, 0);
-    const deepest = this.options.shape.depthOf(Math.max(0, ...readings.map(({ drawn }) => drawn - 1)));
-    if (deepest > 0) costs.sawDrafted(rows, 1 + deepest, performance.now() - started);
-    else if (ahead && this.wasAhead) costs.sawPlain(rows, ms);
-    this.wasAhead = ahead;
   }
 
   /** One forward, or several in turn where each sequence only reads the token that it drew last. */
@@ -310,7 +286,7 @@ export class DecodeEngine {
   }
 
   /** Of a text that is about to get its second token or a later one. */
-  private async measureSteps(going: readonly Sequence[]): Promise<ObservedCosts | undefined> {
+  private async measureSteps(going: readonly Sequence[]): Promise<StepCosts | undefined> {
     const sequence = going.find(({ decoding, lastPosition }) => decoding && lastPosition > 0);
     if (!this.options.adaptive || !sequence) return undefined;
     const { slots, shape } = this.options;
@@ -383,13 +359,11 @@ class Pace {
   private msPerForward = Infinity;
   private last: number | undefined;
 
-  /** Milliseconds for each of these, since the ones before. */
-  landed(forwards: number): number {
+  landed(forwards: number): void {
     const now = performance.now();
     const ms = (now - (this.last ?? -Infinity)) / forwards;
     this.last = now;
     this.msPerForward = Math.min(ms, Number.isFinite(this.msPerForward) ? (7 * this.msPerForward + ms) / 8 : ms);
-    return ms;
   }
 
   get forwards(): number {

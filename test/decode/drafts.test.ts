@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Acceptance, chooseLengths, ObservedCosts, type StepCosts } from "../../lib/decode/adaptive.js";
+import { Acceptance, chooseLengths, type StepCosts } from "../../lib/decode/adaptive.js";
 import { draftModel, promptLookup, type DraftPredictor } from "../../lib/decode/drafts.js";
 import { generateTokens } from "../../lib/decode/generate.js";
 import type { Draw } from "../../lib/decode/inputs.js";
@@ -239,25 +239,4 @@ it("statistics count what was proposed after right places alone", () => {
     { proposed: 1, accepted: 1 },
   ]);
   expect(statistics.acceptances).toEqual([1, 0.5, 1]);
-});
-
-describe("ObservedCosts", () => {
-  const measured: StepCosts = { plain: (rows) => rows, verify: (rows) => 2 * rows, propose: (k) => k };
-
-  it("goes down at once with what steps really take, and up slowly", () => {
-    const costs = new ObservedCosts(measured);
-    costs.sawPlain(2, 1);
-    expect(costs.plain(4)).toBe(2);
-    expect([costs.verify(4), costs.propose(3)]).toEqual([8, 3]);
-    for (let i = 0; i < 3; i++) costs.sawPlain(2, 100);
-    expect(costs.plain(4)).toBeLessThan(4);
-    for (let i = 0; i < 100; i++) costs.sawPlain(2, 100);
-    expect(costs.plain(4)).toBeCloseTo(8, 2); // what takes a hundred times as long is not decoding
-  });
-
-  it("keeps plain decoding and drafting apart", () => {
-    const costs = new ObservedCosts(measured);
-    costs.sawDrafted(4, 4, 6);
-    expect([costs.verify(4), costs.propose(4), costs.plain(4)]).toEqual([4, 2, 4]);
-  });
 });
