@@ -2,7 +2,8 @@
 import { performance } from "node:perf_hooks";
 import type { LanguageModel } from "../mtp/model.js";
 import { judgeByRejection, judgeByTypicality, judgeExactly, type Judged, type Place } from "./acceptance.js";
-import { Acceptance, chooseLengths, stepCosts, type StepCosts } from "./adaptive.js";
+import { Acceptance, chooseLengths, experienceOf } from "./adaptive.js";
+import { stepCosts, type ObservedCosts } from "./costs.js";
 import type { DraftPredictor, DraftSession } from "./drafts.js";
 import type { GenerateSettings, Verification } from "./options.js";
 import type { Draw } from "./inputs.js";
@@ -53,6 +54,14 @@ interface Drafted {
   readonly logits: Promise<Float32Array> | undefined;
 }
 
+interface Flight {
+  readonly forwards: Promise<Forward[]>;
+  /** Whether nobody drafts, so that others may follow before it has landed. */
+  readonly ahead: boolean;
+  /** Steps that had been recorded before it. */
+  readonly recordings: number;
+}
+
 interface Asking {
   readonly sequence: Sequence;
   /** Nodes of the shape that it wants proposed. */
@@ -64,9 +73,11 @@ export class DecodeEngine {
   private readonly drafts: DraftSession | undefined;
   private readonly active = new Map<Sequence, Acceptance>();
   private readonly free: number[];
-  private costs: StepCosts | undefined;
+  private costs: ObservedCosts | undefined;
   /** Forwards under way, the oldest first, by those whose results arrive together. */
-  private readonly flights: Promise<Forward[]>[] = [];
+  private readonly flights: Flight[] = [];
+  /** What landed last. */
+  private before: Flight | undefined;
   /** Forwards that have arrived and were not passed on yet. */
   private readonly landed: Forward[] = [];
   private readonly pace = new Pace();
@@ -105,7 +116,8 @@ export class DecodeEngine {
     if (slot === undefined) throw new RangeError("every slot is taken");
     const eosToken = this.model.tokenizer?.eosToken ?? null;
     const sequence = new Sequence(slot, prompt, settings, this.options.capacity, eosToken);
-    this.active.set(sequence, new Acceptance(this.options.shape));
+    const { shape } = this.options;
+    this.active.set(sequence, new Acceptance(shape, experienceOf(this.model, shape)));
     return sequence;
   }
 
@@ -125,8 +137,8 @@ export class DecodeEngine {
       this.takeOff();
       const flight = this.flights.shift();
       if (!flight) return new Map();
-      this.landed.push(...(await flight));
-      this.pace.landed(this.landed.length);
+      this.landed.push(...(await flight.forwards));
+      this.observe(flight);
     }
     const forward = this.landed.shift();
     const steps = forward ? this.land(forward) : new Map<Sequence, DecodeStep>();
@@ -136,7 +148,7 @@ export class DecodeEngine {
 
   /** Waits for what is under way, and gives everything back. */
   async close(): Promise<void> {
-    await Promise.allSettled(this.flights);
+    await Promise.allSettled(this.flights.map(({ forwards }) => forwards));
     this.drafts?.dispose();
     this.session.dispose();
   }
@@ -146,17 +158,28 @@ export class DecodeEngine {
    * way; a draft's fate has to be known before the forward after it.
    */
   private takeOff(): void {
-    while (this.flights.length < 2) {
+    while (this.flights.length < 2 && !(this.drafting && this.flights.length > 0)) {
       const going = [...this.active.keys()].filter(({ finished }) => finished === undefined);
       const lengths = this.chooseLengths(going);
       const ahead = lengths?.every((length) => length === 0) ?? false;
       const ready = ahead ? going.filter(({ canGoAhead }) => canGoAhead) : going;
-      if (ready.length === 0 || ((!ahead || this.drafting) && this.flights.length > 0)) return;
-      const flight = ahead ? this.readAhead(ready) : this.readOn(going, lengths);
-      flight.catch(() => undefined); // it is thrown where it is awaited
-      this.flights.push(flight);
+      if (ready.length === 0 || (!ahead && this.flights.length > 0)) return;
+      const { recordings } = this.session;
+      const forwards = ahead ? this.readAhead(ready) : this.readOn(going, lengths);
+      forwards.catch(() => undefined); // it is thrown where it is awaited
+      this.flights.push({ forwards, ahead, recordings });
       this.drafting = !ahead;
     }
+  }
+
+  /** How long forwards take that follow each other closely, for those who choose what comes next. */
+  private observe(flight: Flight): void {
+    const { landed, costs, before, session } = this;
+    const ms = this.pace.landed(landed.length);
+    this.before = flight;
+    const readings = landed[0]?.parts.map(({ reading }) => reading) ?? [];
+    const follows = flight.ahead && before?.ahead === true && before.recordings === session.recordings;
+    if (follows && readings.every(({ rows }) => rows.length === 1)) costs?.sawPlain(readings.length, ms);
   }
 
   /** One forward, or several in turn where each sequence only reads the token that it drew last. */
@@ -286,7 +309,7 @@ export class DecodeEngine {
   }
 
   /** Of a text that is about to get its second token or a later one. */
-  private async measureSteps(going: readonly Sequence[]): Promise<StepCosts | undefined> {
+  private async measureSteps(going: readonly Sequence[]): Promise<ObservedCosts | undefined> {
     const sequence = going.find(({ decoding, lastPosition }) => decoding && lastPosition > 0);
     if (!this.options.adaptive || !sequence) return undefined;
     const { slots, shape } = this.options;
@@ -359,11 +382,13 @@ class Pace {
   private msPerForward = Infinity;
   private last: number | undefined;
 
-  landed(forwards: number): void {
+  /** Milliseconds for each of these, since the ones before. */
+  landed(forwards: number): number {
     const now = performance.now();
     const ms = (now - (this.last ?? -Infinity)) / forwards;
     this.last = now;
     this.msPerForward = Math.min(ms, Number.isFinite(this.msPerForward) ? (7 * this.msPerForward + ms) / 8 : ms);
+    return ms;
   }
 
   get forwards(): number {

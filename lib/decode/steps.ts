@@ -29,6 +29,8 @@ const worthRecording = 8;
 export class RecordedSteps {
   private readonly steps = new Map<string, Step>();
   private readonly wanted = new Map<string, number>();
+  /** Steps that were recorded so far. */
+  recordings = 0;
 
   constructor(private readonly device: Device) {}
 
@@ -43,6 +45,7 @@ export class RecordedSteps {
     let step = this.steps.get(key) as Step<I> | undefined;
     this.steps.delete(key);
     if (!step) {
+      this.recordings++;
       const inputs = inputsOf(rows);
       let outputs: Tensor[] = [];
       try {

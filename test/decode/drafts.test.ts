@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { Acceptance, chooseLengths, type StepCosts } from "../../lib/decode/adaptive.js";
+import { Acceptance, chooseLengths, Experience } from "../../lib/decode/adaptive.js";
+import { ObservedCosts, type StepCosts } from "../../lib/decode/costs.js";
 import { draftModel, promptLookup, type DraftPredictor } from "../../lib/decode/drafts.js";
 import { generateTokens } from "../../lib/decode/generate.js";
 import type { Draw } from "../../lib/decode/inputs.js";
@@ -124,8 +125,8 @@ describe("chooseLengths", () => {
   /** Reading rows costs nothing more up to 4; heads cost a tenth of a forward each. */
   const costs: StepCosts = {
     plain: () => 1,
-    verify: (rows) => Math.max(1, rows / 4),
-    propose: (k) => (k > 1 ? 0.1 * (k - 1) : 0),
+    drafted: (rows, k) => Math.max(1, rows / 4) + 0.1 * (k - 1),
+    interruption: 1,
   };
   const after = (steps: readonly (readonly [proposed: number, accepted: number])[]): Acceptance => {
     const acceptance = new Acceptance(shape);
@@ -148,8 +149,8 @@ describe("chooseLengths", () => {
     const sequences = [always, never, always].map((steps) => ({ acceptance: after(steps), limit: 3 }));
     const lengths = chooseLengths(sequences, shape, {
       plain: () => 1.3,
-      verify: (rows) => 1 + rows / 10,
-      propose: () => 0,
+      drafted: (rows) => 1 + rows / 10,
+      interruption: 0,
     });
     expect(lengths).toEqual([3, 0, 3]);
   });
@@ -182,12 +183,12 @@ describe("chooseLengths", () => {
   it("tries a longer one as long as that costs little, and comes back soon when drafts are right", () => {
     const acceptance = after(never);
     const [off = 0, one = 0, ...longer] = chosen(acceptance, 2000, () => 0);
-    // One node more takes 0.1 beside 1: a hundredth of the time allows a try in ten steps.
+    // One node more takes 0.1, and the interruption 1: the share of the time that trying may take allows few tries.
     expect(off + one).toBe(2000);
     expect(longer).toEqual([0, 0]);
-    expect(one).toBeGreaterThan(100);
-    expect(0.1 * one).toBeLessThan(0.01 * 2000 + 0.2);
-    expect(chosen(acceptance, 60, (length) => length)[3]).toBeGreaterThan(30);
+    expect(one).toBeGreaterThan(15);
+    expect(1.1 * one).toBeLessThan(0.015 * 2000 + 2.2);
+    expect(chosen(acceptance, 600, (length) => length)[3]).toBeGreaterThan(300);
   });
 
   it("does not forget what it has not tried for long, but lets new tries weigh more", () => {
@@ -218,7 +219,11 @@ describe("a tree's nodes", () => {
   it("are taken in order, as many as pay", () => {
     const acceptance = new Acceptance(shape);
     for (let i = 0; i < 200; i++) acceptance.observe(4, [1, 3]);
-    const costs = { plain: () => 1, verify: (rows: number) => 1 + rows / 10, propose: (k: number) => 0.1 * (k - 1) };
+    const costs = {
+      plain: () => 1,
+      drafted: (rows: number, k: number) => 1 + rows / 10 + 0.1 * (k - 1),
+      interruption: 0,
+    };
     expect(chooseLengths([{ acceptance, limit: 4 }], shape, costs)).toEqual([4]);
     const other = new Acceptance(shape);
     for (let i = 0; i < 200; i++) other.observe(4, [0]);
@@ -239,4 +244,29 @@ it("statistics count what was proposed after right places alone", () => {
     { proposed: 1, accepted: 1 },
   ]);
   expect(statistics.acceptances).toEqual([1, 0.5, 1]);
+});
+
+it("costs know what goes beside every forward, once it has been seen often", () => {
+  const measured = { plain: (rows: number) => rows, verify: (rows: number) => 2 * rows, propose: (k: number) => k };
+  const costs = new ObservedCosts(measured);
+  const all = (): number[] => [costs.plain(3), costs.drafted(4, 3)];
+  for (let i = 0; i < 8; i++) costs.sawPlain(2, 2.25);
+  expect(all()).toEqual([3, 11]);
+  costs.sawPlain(2, 40); // something came between
+  expect(all()).toEqual([3.25, 11.25]);
+  for (let i = 0; i < 9; i++) costs.sawPlain(2, 100);
+  expect(all()).toEqual([4, 12]); // what takes a hundred times as long is not decoding
+  for (let i = 0; i < 9; i++) costs.sawPlain(2, 1);
+  expect(all()).toEqual([3, 11]); // never less than nothing
+});
+
+it("a text starts from what the model's other texts have shown", () => {
+  const shape = DraftShape.chain(2);
+  const others = new Experience(shape);
+  const first = new Acceptance(shape, others);
+  for (let i = 0; i < 100; i++) first.observe(2, i % 4 === 0 ? [0] : []);
+  const next = new Acceptance(shape, others);
+  expect(Math.abs(next.likely(0) - 0.25)).toBeLessThan(0.03);
+  expect(next.likely(1)).toBeLessThan(0.05);
+  expect(new Acceptance(shape).likely(0)).toBeCloseTo(0.7);
 });
