@@ -3,6 +3,7 @@ import { performance } from "node:perf_hooks";
 import { beamSearch, type Hypothesis } from "../../lib/decode/beam.js";
 import { fitTree } from "../../lib/decode/fit.js";
 import type { GenerateOptions } from "../../lib/decode/options.js";
+import type { DraftTree } from "../../lib/decode/tree.js";
 import type { LanguageModel } from "../../lib/mtp/model.js";
 import { interleave, type Variant } from "../interleave.js";
 import type { Figure, Finding } from "../report.js";
@@ -55,8 +56,11 @@ export async function trees(title: string, model: LanguageModel, job: TreesJob):
 }
 
 /** Both searches find the same texts with the same scores. */
+/** The likeliest candidate everywhere, or the second likeliest in one place. */
+const drafts = [[0], [1], [0, 0], [0, 1], [1, 0]];
+
 export async function beams(title: string, model: LanguageModel, job: TreesJob): Promise<Finding> {
-  const searches = [new Search("without drafts", model, job, "off"), new Search("with drafts", model, job, undefined)];
+  const searches = [new Search("without drafts", model, job, undefined), new Search("with drafts", model, job, drafts)];
   for (const search of searches) await search.run();
   const [without, drafted] = searches;
   if (without?.found !== drafted?.found) throw new Error("a beam search with drafts finds other texts");
@@ -79,7 +83,7 @@ class Search implements Variant {
     readonly name: string,
     private readonly model: LanguageModel,
     private readonly job: TreesJob,
-    private readonly tree: "off" | undefined,
+    private readonly tree: DraftTree | undefined,
   ) {}
 
   /** ms per token of the longest text of each prompt, the reading of the prompt included. */

@@ -137,12 +137,11 @@ async function runBeams(
     "--stop": options.stop !== undefined,
     "--draft": options.draft !== undefined,
     "--context slide": options.context === "slide",
-    "--speculate k": typeof speculate === "number",
+    "--speculate": speculate !== "auto",
     "--colour": options.colour === true,
     "--view": options.view !== undefined,
   });
-  const drafts = speculate === "off" ? "off" : tree;
-  return generateByBeams(output, model, { prompt, numBeams, maxNewTokens, tree: drafts, stats });
+  return generateByBeams(output, model, { prompt, numBeams, maxNewTokens, tree, stats });
 }
 
 function speculation(text: string): GenerateCommandOptions["speculate"] {

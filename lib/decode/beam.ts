@@ -1,5 +1,5 @@
-// Beam search with head 1's exact scores, in which the other heads only save forwards: what they propose is read together
-// with the beams' ends, and as long as the beams grow within it, they grow without another forward.
+// Beam search with head 1's exact scores. The other heads can save forwards: what they propose is read together with the
+// beams' ends, and as long as the beams grow within it, they grow without another forward.
 import type { z } from "zod";
 import { ForetokenError } from "../errors.js";
 import type { LanguageModel } from "../mtp/model.js";
@@ -15,8 +15,11 @@ export interface BeamSearchOptions {
   numBeams?: number | undefined;
   /** Default 200. */
   maxNewTokens?: number | undefined;
-  /** What the heads propose behind each beam; `"off"`: nothing. The result is the same. Default: nine nodes, three deep. */
-  tree?: DraftTree | "off" | undefined;
+  /**
+   * What the heads propose behind each beam, to save forwards; the result is the same. Default: nothing, since rows cost
+   * more than they save where a forward is cheap.
+   */
+  tree?: DraftTree | undefined;
   signal?: AbortSignal | undefined;
   /** How many tokens of the prompt are read at once. Default 64. */
   promptChunk?: number | undefined;
@@ -43,7 +46,7 @@ const schema = lazySchema((z) =>
   z.strictObject({
     numBeams: z.int().positive().default(4),
     maxNewTokens: z.int().nonnegative().default(200),
-    tree: z.union([z.literal("off"), z.array(z.array(z.number()))]).optional(),
+    tree: z.array(z.array(z.number())).optional(),
     signal: z.instanceof(AbortSignal).optional(),
     promptChunk: z.int().positive().default(64),
   }),
@@ -74,28 +77,15 @@ export async function beamSearch(
 }
 
 function shapeOf(model: LanguageModel, { tree }: Settings): DraftShape {
-  const heads = model.heads.length;
-  if (tree === "off" || (tree === undefined && model.config.trunk === "rnn")) return DraftShape.chain(0);
-  if (tree === undefined) return new DraftShape(likelyPaths(Math.min(heads - 1, 3)));
+  if (!tree) return DraftShape.chain(0);
   if (model.config.trunk === "rnn") {
     throw new ForetokenError("BAD_OPTION", {
       ...{ op: "beamSearch", argument: "tree", got: "a tree" },
-      wanted: '"off" with an RNN trunk, which reads one position after the other',
+      wanted: "none with an RNN trunk, which reads one position after the other",
     });
   }
-  checkTree(tree, { heads, vocabSize: model.config.vocabSize });
+  checkTree(tree, { heads: model.heads.length, vocabSize: model.config.vocabSize });
   return new DraftShape(tree);
-}
-
-/** The likeliest candidate everywhere, or the second likeliest in one place. */
-function likelyPaths(depth: number): DraftTree {
-  const paths: number[][] = [];
-  for (let length = 1; length <= depth; length++) {
-    for (let second = length; second >= 0; second--) {
-      paths.push(Array.from({ length }, (_, i) => (i === second ? 1 : 0)));
-    }
-  }
-  return paths;
 }
 
 /** A token of all texts that share it and what is before it. The root is the prompt's last one. */

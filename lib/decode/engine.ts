@@ -142,7 +142,9 @@ export class DecodeEngine {
     }
     const forward = this.landed.shift();
     const steps = forward ? this.land(forward) : new Map<Sequence, DecodeStep>();
-    if (this.landed.length === 0) this.takeOff();
+    // A text's first token does not wait until its first draft is on its way: heads get ready for that.
+    const begins = [...steps].some(([{ added }, { tokens }]) => added === tokens.length);
+    if (this.landed.length === 0 && !(begins && this.options.shape.size > 0)) this.takeOff();
     return steps;
   }
 

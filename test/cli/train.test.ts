@@ -120,7 +120,7 @@ describe("a run from first to last", () => {
     const [, ...logs] = (stderr.match(/-\d+\.\d{3}/g) ?? []).map(Number).map((log, i, all) => [all[i - 1] ?? 0, log]);
     expect(logs).toHaveLength(2);
     for (const [before = NaN, log = NaN] of logs) expect(log).toBeLessThanOrEqual(before);
-    expect((await succeeds([...args, "--speculate", "off"])).stdout).toBe(stdout);
+    expect((await succeeds([...args, "--tree"])).stdout).toBe(stdout);
     const { code, stderr: refusal } = await foretoken([...args, "--temperature", "1"]);
     expect([code, refusal]).toEqual([2, expect.stringContaining("--temperature: expected no such option beside")]);
   });

@@ -48,7 +48,7 @@ const tokensOf = (hypotheses: readonly Hypothesis[]): (readonly number[])[] => h
 describe.each(Object.entries(kinds))("%s", (name, config) => {
   const everything = Array.from({ length: vocabSize }, (_, rank) => [rank]);
   const trees: BeamSearchOptions["tree"][] =
-    name === "rnn" ? ["off"] : ["off", undefined, [[0], [1], [2], [0, 0], [1, 0], [1, 0, 3]], everything];
+    name === "rnn" ? [undefined] : [undefined, [[0], [0, 0]], [[0], [1], [2], [0, 0], [1, 0], [1, 0, 3]], everything];
 
   it("finds what whole forwards find, whatever is drafted", async () => {
     using model = LanguageModel.create(config, { dtype: "f32", seed: 3 });
@@ -70,7 +70,7 @@ describe.each(Object.entries(kinds))("%s", (name, config) => {
     using model = LanguageModel.create(config, { dtype, seed: 5 });
     const prompt = randomTokens(9, vocabSize, 2);
     const options = { numBeams: 4, maxNewTokens: 200 };
-    const plain = await beamSearch(model, prompt, { ...options, tree: "off" });
+    const plain = await beamSearch(model, prompt, options);
     expect(plain.hypotheses.map(({ finished }) => finished)).toEqual(Array(4).fill("context"));
     expect(plain.hypotheses[0]?.tokens).toHaveLength(64 - 9 + 1);
     expect(plain.forwards).toBe(56);
@@ -118,7 +118,7 @@ it("a text that ends stays among the beams with its probability", async () => {
   const expected = await plainSearch(model, [1, 2], 5, 8, eosToken);
   const ended = expected.map(({ ended }) => ended);
   expect(new Set(ended).size).toBe(2); // some ended, some did not
-  for (const tree of ["off", undefined] as const) {
+  for (const tree of [undefined, [[0]], [[1], [0]]]) {
     const { hypotheses } = await beamSearch(model, "12", { numBeams: 5, maxNewTokens: 8, tree });
     expect(tokensOf(hypotheses)).toEqual(expected.map(({ tokens }) => tokens));
     expect(hypotheses.map(({ finished }) => finished === "eos")).toEqual(ended);

@@ -61,7 +61,7 @@ it.each(["parallel", "anticausal", "none"] as const)(
     const bytes = async (on: Device): Promise<number> => {
       using model = LanguageModel.create(config, { device: on, dtype: "bf16", seed: 1 });
       on.resetPeak();
-      await beamSearch(model, [1, 2, 3], { numBeams: 3, maxNewTokens: 10 });
+      await beamSearch(model, [1, 2, 3], { numBeams: 3, maxNewTokens: 10, tree });
       return on.memory().byTag.cache.peak;
     };
     expect(await bytes(device)).toBe(await bytes(dry));

@@ -61,7 +61,7 @@ describe("trees and beams", () => {
       }
       expect(new Set(accepted)).toEqual(new Set([0, 1, 2]));
       const search = { numBeams: 2, maxNewTokens: 8 };
-      const undrafted = await beamSearch(model, [1, 3, 2], { ...search, tree: "off" });
+      const undrafted = await beamSearch(model, [1, 3, 2], search);
       const drafted = await beamSearch(model, [1, 3, 2], { ...search, tree });
       expect(drafted.hypotheses).toEqual(undrafted.hypotheses);
       expect(drafted.forwards).toBeLessThan(undrafted.forwards);
