@@ -187,9 +187,8 @@ function explore(
   const interruption = longest > 0 ? 0 : costs.interruption;
   return sequences.map(({ acceptance, limit }, i) => {
     const pays = lengths[i] ?? 0;
-    if (pays >= limit) return pays;
-    const more = costs.drafted(rows + 1, 1 + shape.depthOf(Math.max(longest, pays + 1))) - ms;
-    return acceptance.explore(pays, { step: ms, token: ms / tokens, more, interruption });
+    const more = costs.drafted(rows + 1, 1 + shape.depthOf(Math.max(longest, Math.min(pays + 1, limit)))) - ms;
+    return Math.min(limit, acceptance.explore(pays, { step: ms, token: ms / tokens, more, interruption }));
   });
 }
 
