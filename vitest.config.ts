@@ -10,7 +10,8 @@ const onGpu = tests(["gpu", "ops", "runtime", "mtp", "train", "decode"]);
 const notOnGpu = tests(["mtp/config", "train/schedule", "train/threads", "decode/view"]);
 // Thousands of steps of one token: minutes for a software GPU, which takes the same kinds of steps in gpu/decode.
 const inSoftware = /\bptx\b/.test(process.env["FORETOKEN_ADDON"] ?? "");
-const tooLong = inSoftware ? tests(["decode/acceptance", "decode/batch", "decode/drafts", "decode/speculation"]) : [];
+const decoding = ["acceptance", "batch", "beam", "drafts", "speculation", "tree"].map((name) => `decode/${name}`);
+const tooLong = inSoftware ? tests(decoding) : [];
 
 // Five projects: `unit` is what `npm test` runs and `gpu` what it runs with DEVICE=ptx or cuda; the others have a script
 // each.
