@@ -217,7 +217,8 @@ export class DecodeSession {
 
   /**
    * Draws tokens with heads 2 to k, for the next `verify` to read: of L requests and C candidates, the r-th one's c-th from
-   * head i is row token −1 − (((i − 2)·L + r)·C + c). Only enqueues. Where asked for, the logits that they are drawn from, ((k − 1)·L, V).
+   * head i is row token −1 − (((i − 2)·L + r)·C + c). Only enqueues. Where asked for, the logits that they are drawn from,
+   * ((k − 1)·L, V).
    */
   propose(requests: readonly ProposalRequest[], k: number, withLogits = false): Promise<Float32Array> | undefined {
     this.packUnembeddings(k);
@@ -296,8 +297,8 @@ export class DecodeSession {
       },
     };
     const kind = `verify ${turn ?? 0} ${withLogits} ${reach} ${runs.join()}`;
-    const one = turn !== undefined || config.trunk === "rnn";
-    const step = one ? this.steps.takeExactly(kind, exactly, maker) : this.steps.take(kind, rows.length, maker);
+    const fixed = turn !== undefined || config.trunk === "rnn";
+    const step = fixed ? this.steps.takeExactly(kind, exactly, maker) : this.steps.take(kind, rows.length, maker);
     step.inputs.write(rows, {
       tokens: this.sources(rows),
       wanted: [],
