@@ -2,6 +2,7 @@
 import { environment } from "./env.js";
 import { ForetokenError, checkOptions } from "./errors.js";
 import { native } from "./native.js";
+import type { Tensor } from "./tensor.js";
 
 export type DeviceKind = "cpu" | "cuda" | "dry";
 
@@ -73,6 +74,32 @@ export class Recording implements Disposable {
   replay(): void {
     if (this.#disposed) throw new ForetokenError("DISPOSED", "the recording was disposed", { op: "replay" });
     native().replay(this.device.id, this.#id);
+  }
+
+  /**
+   * Enqueues one of several recordings of a device: the one whose place index[0] (i32) says when the device gets there, the
+   * first or the last beyond the ends. A GPU has to be given what it runs before it can know, and runs the last: that one
+   * must do whatever the index. Throws as `replay`, BAD_ARGUMENT without recordings, DTYPE_MISMATCH for another index.
+   */
+  static replayOneOf(recordings: readonly Recording[], index: Tensor): void {
+    const [first] = recordings;
+    const details = { op: "replayOneOf", argument: "recordings" };
+    if (!first) throw new ForetokenError("BAD_ARGUMENT", { ...details, wanted: "at least one", got: "none" });
+    if (recordings.some((each) => each.#disposed)) {
+      throw new ForetokenError("DISPOSED", "a recording was disposed", details);
+    }
+    if (recordings.some((each) => each.device !== first.device) || index.device !== first.device) {
+      throw new ForetokenError("WRONG_DEVICE", "they are on several devices", details);
+    }
+    if (index.dtype !== "i32" || index.size < 1) {
+      const got = `${index.size} of ${index.dtype}`;
+      throw new ForetokenError("DTYPE_MISMATCH", { op: "replayOneOf", argument: "index", wanted: "i32", got });
+    }
+    native().replayOneOf(
+      first.device.id,
+      Uint32Array.from(recordings, (each) => each.#id),
+      index.handle,
+    );
   }
 
   /** Gives back the recording's memory: what its tensors hold is undefined from then on. */

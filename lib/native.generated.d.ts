@@ -159,4 +159,15 @@ export interface Kernels {
     clipNorm: number,
   ): void;
   sample(logits: Handle, settings: Handle, counters: Handle, token: Handle, logProbability: Handle): void;
+  draftRows(rows: Handle, draws: Handle, progress: Handle, capacity: number, columns: Handle, counters: Handle): void;
+  acceptDraft(
+    rows: Handle,
+    read: Handle,
+    drawn: Handle,
+    logProbability: Handle,
+    progress: Handle,
+    last: Handle,
+    step: Handle,
+    results: Handle,
+  ): void;
 }

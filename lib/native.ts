@@ -102,6 +102,7 @@ interface Runtime {
   endRecord(device: number): number;
   abandonRecord(device: number): void;
   replay(device: number, recording: number): void;
+  replayOneOf(device: number, recordings: Uint32Array, index: Handle): void;
   freeRecording(device: number, recording: number): void;
 }
 

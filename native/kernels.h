@@ -165,6 +165,24 @@ struct Kernels {
   // untempered distribution. Both may be (R,M): the M best in that order, the first being the (R) one: draws without
   // replacement (arXiv 1903.06059). Past the last token that has a probability: −1 and NaN.
   Slot<In /*logits*/, In /*settings*/, In /*counters*/, Out /*token*/, Out /*log_probability*/> sample;
+
+  // ---- drafts (arXiv 1811.03115) ------------------------------------------------------------------------------------
+  // A step whose start only the device knows. progress (S,2) i32: per slot the position of its text's last token, and
+  // how many tokens of its last draft were kept. rows (R,2) i32 = slot, offset; draws (D,5) i32 = slot, offset, low and
+  // high half of the seed, request. columns (4,R) i32 = sequence, position, previous, place: position = offset +
+  // progress[slot,0], place = slot·capacity + position, previous = place − 1 or, at position 0, −1. A row has no
+  // effect, −1, 0, −1, −1, where its slot or position is out of range or it was read before: offset < −1 −
+  // progress[slot,1]. counters (D,4) i32 as `sample` takes them: the position is offset + progress[slot,0].
+  Slot<In /*rows*/, In /*draws*/, In /*progress*/, int64_t /*capacity*/, Out /*columns*/, Out /*counters*/> draft_rows;
+  // What is kept of the drafts that such a step has read. A row with offset 0 has the last token of its slot's text,
+  // the rows right behind it with the slot and offsets 1, 2, … its draft, kept as far as read[r+1] = drawn[r],
+  // read[r+2] = drawn[r+1], …. progress[slot] = (position + kept + 1, kept), last[slot] = drawn[r+kept]. No slot has
+  // two such rows. step (2) i32 = [t, the most that is kept]: results[t mod T] = read, drawn, the bits of
+  // log_probability; then t grows by one. read, drawn (R) i32, log_probability (R) f32, last (S) i32, results (T,3,R)
+  // i32.
+  Slot<In /*rows*/, In /*read*/, In /*drawn*/, In /*log_probability*/, InOut /*progress*/, InOut /*last*/,
+       InOut /*step*/, InOut /*results*/>
+      accept_draft;
 };
 
 // The one list of slots: X(name, argument names…), in the order of the signature. A trailing '?' marks an optional one.
@@ -207,7 +225,9 @@ struct Kernels {
   X(gradient_norm, "grads", "norm")                                                                                   \
   X(adamw, "params", "grads", "m", "v", "compute", "decay", "state", "norm", "status", "beta1", "beta2", "eps",       \
     "clipNorm")                                                                                                       \
-  X(sample, "logits", "settings", "counters", "token", "logProbability")
+  X(sample, "logits", "settings", "counters", "token", "logProbability")                                              \
+  X(draft_rows, "rows", "draws", "progress", "capacity", "columns", "counters")                                       \
+  X(accept_draft, "rows", "read", "drawn", "logProbability", "progress", "last", "step", "results")
 
 struct Backend {
   const char* name;        // "cpu"

@@ -390,6 +390,27 @@ const cases = {
       return [token, logProbability];
     });
   },
+  draftRows: (make, kernels) => {
+    const rows = make.integers([0, -3, 0, -1, 0, 0, 1, 0, 1, 1, -1, 0], 6, 2);
+    const draws = make.integers([0, 1, 11, 12, 13, 1, 2, 21, 22, 23], 2, 5);
+    const progress = make.integers([7, 1, 0, 0], 2, 2);
+    const [columns, counters] = [make.out([4, 6], "i32"), make.out([2, 4], "i32")];
+    kernels.draftRows(rows.handle, draws.handle, progress.handle, 16, columns.handle, counters.handle);
+    return [columns, counters];
+  },
+  acceptDraft: (make, kernels) => {
+    const rows = make.integers([1, 0, 1, 1, 1, 2, 0, 0, 0, 1, -1, 0], 6, 2);
+    const [read, drawn] = [make.integers([4, 5, 6, 7, 8, 0], 6), make.integers([5, 6, 7, 9, 1, 0], 6)];
+    const [progress, last, step] = [
+      make.integers([3, 0, 8, 1], 2, 2),
+      make.integers([0, 0], 2),
+      make.integers([3, 0], 2),
+    ];
+    const results = make.integers(Array<number>(36).fill(0), 2, 3, 6);
+    const given = [rows, read, drawn, make.f32(6)].map(({ handle }) => handle) as [number, number, number, number];
+    kernels.acceptDraft(...given, progress.handle, last.handle, step.handle, results.handle);
+    return [progress, last, step, results];
+  },
 } satisfies Record<keyof Kernels, Case>;
 
 function attend(make: Inputs, kernels: Native) {

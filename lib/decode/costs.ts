@@ -3,13 +3,14 @@ import { performance } from "node:perf_hooks";
 import type { LanguageModel } from "../mtp/model.js";
 import { type Draw, greedy, type Row } from "./inputs.js";
 import type { DecodeSession } from "./session.js";
+import { SteadyLayout } from "./steady.js";
 import type { DraftShape } from "./tree.js";
 
 /** Milliseconds of steps. */
 export interface StepCosts {
   /** Adding one token to each of so many sequences, one forward close after the other. */
   plain(rows: number): number;
-  /** Reading so many rows for head 1's verdict, which is waited for, after proposals by heads 2 to k. */
+  /** Reading so many rows for head 1's verdict after proposals by heads 2 to k. */
   drafted(rows: number, k: number): number;
   /** What it costs beside to draft once among forwards that follow each other closely. */
   readonly interruption: number;
@@ -20,6 +21,8 @@ export interface MeasuredCosts {
   plain(rows: number): number;
   verify(rows: number): number;
   propose(k: number): number;
+  /** Whether a step with drafts has to be waited for before the next. */
+  readonly waits: boolean;
 }
 
 /** Steps by whose median the measured costs are put right. */
@@ -35,7 +38,7 @@ export class ObservedCosts implements StepCosts {
   readonly interruption: number;
 
   constructor(private readonly measured: MeasuredCosts) {
-    this.interruption = measured.verify(1);
+    this.interruption = measured.waits ? measured.verify(1) : 0;
   }
 
   plain(rows: number): number {
@@ -68,12 +71,15 @@ class Recent {
 
 const measured = new WeakMap<LanguageModel, Map<string, Promise<ObservedCosts>>>();
 
-/** What is measured: `heads` says whether they propose, `at` from where one sequence is about to go on. */
+/** What is measured. */
 export interface Measured {
   readonly slots: number;
   readonly shape: DraftShape;
+  /** Whether they propose. */
   readonly heads: boolean;
-  readonly at: { readonly sequence: number; readonly position: number };
+  readonly waits: boolean;
+  /** From where one sequence is about to go on. */
+  readonly at: { readonly sequence: number; readonly position: number; readonly token: number };
 }
 
 /**
@@ -81,10 +87,10 @@ export interface Measured {
  * the heads read what they would have to.
  */
 export function stepCosts(session: DecodeSession, what: Measured): Promise<ObservedCosts> {
-  const { slots, shape, heads } = what;
+  const { slots, shape, heads, waits } = what;
   const ofModel = measured.get(session.model) ?? new Map<string, Promise<ObservedCosts>>();
   measured.set(session.model, ofModel);
-  const key = JSON.stringify([slots, session.capacity, heads, shape.paths]);
+  const key = JSON.stringify([slots, session.capacity, heads, waits, shape.paths]);
   const known = ofModel.get(key) ?? measure(session, what).then((costs) => new ObservedCosts(costs));
   ofModel.set(key, known);
   known.catch(() => ofModel.delete(key));
@@ -95,55 +101,75 @@ const rounds = 5;
 /** Forwards in a row, where they need not wait for each other. */
 const inARow = 4;
 
-async function measure(session: DecodeSession, { slots, shape, heads, at }: Measured): Promise<MeasuredCosts> {
-  const steps = (count: number): { rows: Row[]; draws: Draw[] } => ({
-    rows: Array.from({ length: count }, (_, i) => rowOf(shape, i, at)),
-    draws: Array<Draw>(count).fill(greedy),
-  });
+async function measure(session: DecodeSession, what: Measured): Promise<MeasuredCosts> {
+  const { slots, shape, heads, waits, at } = what;
   const widths = doubling(shape.size + 1);
-  const rowCounts = [...new Set([...widths, ...widths.map((width) => width * slots)])];
   const plain = samplesOf(doubling(slots));
-  const verify = samplesOf(rowCounts);
+  const verify = samplesOf([...new Set([...widths, ...widths.map((width) => width * slots)])]);
   const both = samplesOf(heads ? doubling(shape.depth + 1).slice(1) : []);
-  const time = async (samples: Samples, size: number, forwards: number, run: () => Promise<unknown>): Promise<void> => {
-    const began = performance.now();
-    await run();
-    samples.get(size)?.push((performance.now() - began) / forwards);
+  const read = (count: number): Promise<unknown> => {
+    const rows = Array.from({ length: count }, (_, i) => rowOf(shape, i, at));
+    return session.verify(rows, Array<Draw>(count).fill(greedy));
   };
+  const goOn = (rows: number): Promise<unknown> => goOnFrom(session, at, rows);
+  const atOnce = waits ? 1 : inARow;
   for (let round = 0; round < rounds; round++) {
-    for (const rows of plain.keys()) {
-      // Two bursts, one behind the other, as they are when decoding plainly.
-      const burst = Array<ReturnType<typeof steps>>(inARow).fill(steps(rows));
-      await time(plain, rows, 2 * inARow, () =>
-        Promise.all([session.verifyInTurn(burst), session.verifyInTurn(burst)]),
-      );
-    }
-    const verifyRows = (count: number): Promise<unknown> => {
-      const { rows, draws } = steps(count);
-      return session.verify(rows, draws);
-    };
-    for (const rows of rowCounts) await time(verify, rows, 1, () => verifyRows(rows));
+    await time(plain, 1, 2 * inARow, () => goOn(1));
+    for (const rows of plain.keys())
+      if (rows > 1) await time(plain, rows, 2 * inARow, () => repeat(read, rows, 2 * inARow));
+    for (const rows of verify.keys()) await time(verify, rows, atOnce, () => repeat(read, rows, atOnce));
     for (const k of both.keys()) {
-      const { sequence, position } = at;
-      const propose = (to: number): unknown =>
-        session.propose([{ sequence, to, draws: Array<Draw>(k - 1).fill(greedy) }], k);
-      // As if the last draft had been right: the heads have as many positions to read as it was long.
-      propose(Math.max(0, position - 1 - k));
-      await verifyRows(1);
-      await time(both, k, 1, () => {
-        propose(position - 1);
-        return verifyRows(k);
-      });
+      if (waits) await timeDraft(session, both, k, at, () => read(k));
+      else await time(both, k, 2 * inARow, () => goOn(k));
     }
   }
+  session.interrupt();
   const ofVerify = byEverySize(medians(verify));
   const ofBoth = byEverySize(medians(both));
-  const ofPlain = byEverySize(medians(plain));
   return {
-    plain: ofPlain,
+    plain: byEverySize(medians(plain)),
     verify: ofVerify,
     propose: (k) => (heads && k > 1 ? Math.max(0, ofBoth(k) - ofVerify(k)) : 0),
+    waits,
   };
+}
+
+async function time(samples: Samples, size: number, forwards: number, run: () => Promise<unknown>): Promise<void> {
+  const began = performance.now();
+  await run();
+  samples.get(size)?.push((performance.now() - began) / forwards);
+}
+
+const repeat = (run: (size: number) => Promise<unknown>, size: number, times: number): Promise<unknown> =>
+  Promise.all(Array.from({ length: times }, () => run(size)));
+
+/** Two bursts of steps, one behind the other, as they are when nobody waits for them. */
+function goOnFrom(
+  session: DecodeSession,
+  { sequence, position, token }: Measured["at"],
+  rows: number,
+): Promise<unknown> {
+  const layout = new SteadyLayout([{ slot: sequence, rows, draw: greedy }]);
+  session.settle(layout, [{ position, token }]);
+  return Promise.all([session.goOn(layout, inARow), session.goOn(layout, inARow)]);
+}
+
+/** As if the last draft had been right: the heads have as many positions to read as it was long. */
+async function timeDraft(
+  session: DecodeSession,
+  samples: Samples,
+  k: number,
+  { sequence, position }: Measured["at"],
+  read: () => Promise<unknown>,
+): Promise<void> {
+  const propose = (to: number): unknown =>
+    session.propose([{ sequence, to, draws: Array<Draw>(k - 1).fill(greedy) }], k);
+  propose(Math.max(0, position - 1 - k));
+  await read();
+  await time(samples, k, 1, () => {
+    propose(position - 1);
+    return read();
+  });
 }
 
 /** The last known token's row, those of a draft, and on as if texts stood one behind the other. */

@@ -6,10 +6,11 @@ import { Acceptance, chooseLengths, experienceOf } from "./adaptive.js";
 import { stepCosts, type ObservedCosts } from "./costs.js";
 import type { DraftPredictor, DraftSession } from "./drafts.js";
 import type { GenerateSettings, Verification } from "./options.js";
-import type { Draw } from "./inputs.js";
-import { DecodeSession, drawnPlace, inTurn, type Verdict } from "./session.js";
+import { DecodeSession, drawnPlace, lastPlace } from "./session.js";
 import { Sequence, type DecodeStep, type Reading } from "./sequence.js";
+import { inTurn, SteadyLayout } from "./steady.js";
 import type { DraftShape } from "./tree.js";
+import type { Verdict } from "./verdict.js";
 
 export interface EngineOptions {
   /** Sequences at once. */
@@ -29,7 +30,9 @@ export interface EngineOptions {
 
 interface Part {
   readonly sequence: Sequence;
-  readonly reading: Reading;
+  /** Rows that it read, and how many of them drew: the last. */
+  readonly rows: number;
+  readonly drawn: number;
   /** Which of those that asked heads for a draft it is. */
   readonly asked?: number | undefined;
 }
@@ -44,11 +47,20 @@ interface ProposerLogits {
 interface Forward {
   readonly parts: readonly Part[];
   readonly verdict: Verdict;
-  readonly proposers: ProposerLogits | undefined;
+  readonly proposers?: ProposerLogits | undefined;
+  /** Of a step that the host did not wait for. */
+  readonly layout?: SteadyLayout | undefined;
+}
+
+/** What a sequence reads in a step. */
+interface Asked {
+  readonly sequence: Sequence;
+  readonly reading: Reading;
+  readonly asked?: number | undefined;
 }
 
 interface Drafted {
-  readonly parts: readonly Part[];
+  readonly asked: readonly Asked[];
   /** Sequences that asked the heads. */
   readonly requests: number;
   readonly logits: Promise<Float32Array> | undefined;
@@ -56,8 +68,10 @@ interface Drafted {
 
 interface Flight {
   readonly forwards: Promise<Forward[]>;
-  /** Whether nobody drafts, so that others may follow before it has landed. */
+  /** Whether others may follow before it has landed. */
   readonly ahead: boolean;
+  /** Whether it is known how many tokens it adds: nobody drafts. */
+  readonly certain: boolean;
   /** Steps that had been recorded before it. */
   readonly recordings: number;
 }
@@ -81,10 +95,10 @@ export class DecodeEngine {
   /** Forwards that have arrived and were not passed on yet. */
   private readonly landed: Forward[] = [];
   private readonly pace = new Pace();
-  /** Whether the last forward that was started has drafts. */
-  private drafting = false;
-  /** Where nobody drafts: which of the last forward's draws was a sequence's. */
-  private readonly drawPlaces = new Map<Sequence, number>();
+  /** Where rows find the token that was drawn last for a sequence, while it is not known here. */
+  private readonly places = new Map<Sequence, number>();
+  /** Of the last steady steps. */
+  private layout: { readonly layout: SteadyLayout; readonly going: readonly Sequence[] } | undefined;
 
   constructor(
     private readonly model: LanguageModel,
@@ -92,7 +106,8 @@ export class DecodeEngine {
   ) {
     const { slots, capacity, shape, draft, promptChunk } = options;
     this.free = Array.from({ length: slots }, (_, i) => i);
-    this.session = new DecodeSession(model, slots, capacity + shape.placesBehind, {
+    // The last draft of a text may reach beyond its end.
+    this.session = new DecodeSession(model, slots, capacity + shape.depth + shape.placesBehind, {
       drafts: shape.size > 0 && !draft,
       rowsAtOnce: promptChunk + slots * (shape.size + 1),
       candidates: shape.candidates,
@@ -155,23 +170,38 @@ export class DecodeEngine {
     this.session.dispose();
   }
 
-  /**
-   * Starts what can be started. Where nobody drafts, a forward's tokens go to the next on the device, and two are under
-   * way; a draft's fate has to be known before the forward after it.
-   */
+  /** Starts what can be started: two flights are under way, so that the device need not wait for the host. */
   private takeOff(): void {
-    while (this.flights.length < 2 && !(this.drafting && this.flights.length > 0)) {
-      const going = [...this.active.keys()].filter(({ finished }) => finished === undefined);
-      const lengths = this.chooseLengths(going);
-      const ahead = lengths?.every((length) => length === 0) ?? false;
-      const ready = ahead ? going.filter(({ canGoAhead }) => canGoAhead) : going;
-      if (ready.length === 0 || (!ahead && this.flights.length > 0)) return;
+    while (this.flights.length < 2 && this.flights.every(({ ahead }) => ahead)) {
       const { recordings } = this.session;
-      const forwards = ahead ? this.readAhead(ready) : this.readOn(going, lengths);
-      forwards.catch(() => undefined); // it is thrown where it is awaited
-      this.flights.push({ forwards, ahead, recordings });
-      this.drafting = !ahead;
+      const flight = this.nextFlight();
+      if (!flight) return;
+      flight.forwards.catch(() => undefined); // it is thrown where it is awaited
+      this.flights.push({ ...flight, recordings });
     }
+  }
+
+  /** undefined: what is under way has to land first, or nothing is left to do. */
+  private nextFlight(): Omit<Flight, "recordings"> | undefined {
+    const certain = this.flights.every((flight) => flight.certain);
+    const going = [...this.active.keys()].filter(({ finished }) => finished === undefined);
+    const lengths = this.chooseLengths(going);
+    if (lengths?.every((length) => length === 0) === true) {
+      const ready = going.filter(({ canGoAhead }) => canGoAhead);
+      if (ready.length === 0) return undefined;
+      if (ready.every(({ decoding }) => decoding)) return this.goOn(ready, [], certain);
+      return certain ? { forwards: this.readAhead(ready), ahead: true, certain: true } : undefined;
+    }
+    if (lengths && this.draftsOnDevice && going.every(({ decoding }) => decoding)) {
+      return going.every(({ canGoAhead }) => canGoAhead) ? this.goOn(going, lengths, certain) : undefined;
+    }
+    if (going.length === 0 || this.flights.length > 0) return undefined;
+    return { forwards: this.readOn(going, lengths), ahead: false, certain: false };
+  }
+
+  /** Whether the device can tell how much of a draft is right, and go on. */
+  private get draftsOnDevice(): boolean {
+    return !this.drafts && this.options.shape.isChain && this.options.verify === "exact";
   }
 
   /** How long forwards take that follow each other closely, for those who choose what comes next. */
@@ -179,51 +209,95 @@ export class DecodeEngine {
     const { landed, costs, before, session } = this;
     const ms = this.pace.landed(landed.length);
     this.before = flight;
-    const readings = landed[0]?.parts.map(({ reading }) => reading) ?? [];
-    const follows = flight.ahead && before?.ahead === true && before.recordings === session.recordings;
-    if (follows && readings.every(({ rows }) => rows.length === 1)) costs?.sawPlain(readings.length, ms);
+    const parts = landed[0]?.parts ?? [];
+    const follows = flight.certain && before?.certain === true && before.recordings === session.recordings;
+    if (follows && parts.every(({ rows }) => rows === 1)) costs?.sawPlain(parts.length, ms);
   }
 
-  /** One forward, or several in turn where each sequence only reads the token that it drew last. */
-  private async readAhead(going: readonly Sequence[]): Promise<Forward[]> {
-    const most = going.every(({ drawsNext }) => drawsNext) ? this.pace.forwards : 1;
-    const turns = [this.partsAhead(going)];
-    while (turns.length < most && going.every(({ canGoAhead }) => canGoAhead)) turns.push(this.partsAhead(going));
-    for (const sequence of going) this.active.get(sequence)?.passed(turns.length);
-    const [only] = turns;
-    if (turns.length === 1 && only) return [await this.read(only)];
-    const verdicts = await this.session.verifyInTurn(
-      turns.map((parts) => ({
-        rows: parts.flatMap(({ reading }) => reading.rows),
-        draws: parts.flatMap(({ reading }) => reading.draws) as Draw[],
-      })),
-    );
-    return turns.map((parts, i) => ({ parts, verdict: verdicts[i] as Verdict, proposers: undefined }));
-  }
-
-  private partsAhead(going: readonly Sequence[]): Part[] {
-    const share = this.promptShare(going);
-    const parts = going.map((sequence) => {
-      return { sequence, reading: sequence.readAhead(share, drawnPlace(this.drawPlaces.get(sequence) ?? 0)) };
+  /** Steps that the host does not wait for, several where that is a matter of little time. */
+  private goOn(
+    going: readonly Sequence[],
+    lengths: readonly number[],
+    certain: boolean,
+  ): Omit<Flight, "recordings"> | undefined {
+    const layout = this.layoutOf(going, lengths);
+    if (!this.session.follows(layout)) {
+      if (!certain) return undefined;
+      this.session.settle(
+        layout,
+        going.map((sequence) => this.standing(sequence)),
+      );
+    }
+    const drafts = layout.asking.length > 0;
+    const most = drafts && this.options.adaptive ? 1 : this.pace.forwards;
+    let turns = 0;
+    do {
+      for (const [i, sequence] of going.entries()) sequence.goOn(1 + (lengths[i] ?? 0));
+      turns++;
+    } while (turns < most && going.every(({ canGoAhead }) => canGoAhead));
+    for (const sequence of going) {
+      this.places.set(sequence, lastPlace(sequence.slot));
+      if (!drafts) this.active.get(sequence)?.passed(turns);
+    }
+    const parts = going.map((sequence, i) => {
+      const rows = 1 + (lengths[i] ?? 0);
+      return { sequence, rows, drawn: rows };
     });
-    this.drawPlaces.clear();
+    const forwards = this.session
+      .goOn(layout, turns)
+      .then((verdicts) => verdicts.map((verdict) => ({ parts, verdict, layout })));
+    return { forwards, ahead: true, certain: !drafts };
+  }
+
+  /** The same object as long as the same sequences draft the same lengths. */
+  private layoutOf(going: readonly Sequence[], lengths: readonly number[]): SteadyLayout {
+    const texts = going.map(({ slot, draw }, i) => ({ slot, rows: 1 + (lengths[i] ?? 0), draw }));
+    const last = this.layout;
+    const same =
+      last?.going.length === going.length &&
+      texts.every(({ rows, draw }, i) => {
+        const text = last.layout.texts[i];
+        return last.going[i] === going[i] && text?.rows === rows && text.draw.position === draw.position;
+      });
+    if (last && same) return last.layout;
+    const layout = new SteadyLayout(texts);
+    this.layout = { layout, going };
+    return layout;
+  }
+
+  private standing(sequence: Sequence): { readonly position: number; readonly token: number } {
+    const token = sequence.lastToken ?? this.places.get(sequence) ?? drawnPlace(0);
+    return { position: sequence.nextPosition, token };
+  }
+
+  /** Where nobody drafts, but prompts have to be read: one forward. */
+  private async readAhead(going: readonly Sequence[]): Promise<Forward[]> {
+    const share = this.promptShare(going);
+    const asked = going.map((sequence) => {
+      const next = (): Reading => sequence.readNext(this.standing(sequence).token);
+      return { sequence, reading: sequence.decoding ? next() : sequence.readPrompt(share) };
+    });
     let draw = 0;
-    for (const { sequence, reading } of parts) {
-      this.drawPlaces.set(sequence, draw);
+    for (const { sequence, reading } of asked) {
+      this.active.get(sequence)?.passed(1);
+      this.places.set(sequence, drawnPlace(draw));
       draw += reading.drawn;
     }
-    return parts;
+    return [await this.read(asked)];
   }
 
   private async readOn(going: readonly Sequence[], lengths: readonly number[] | undefined): Promise<Forward[]> {
     this.costs ??= await this.measureSteps(going);
     const drafts = await this.readDrafts(going, lengths ?? this.chooseLengths(going) ?? []);
-    return [await this.read([...this.readPrompts(going), ...drafts.parts], drafts)];
+    return [await this.read([...this.readPrompts(going), ...drafts.asked], drafts)];
   }
 
-  private async read(parts: readonly Part[], drafts?: Drafted): Promise<Forward> {
-    const rows = parts.flatMap(({ reading }) => reading.rows);
-    const draws = parts.flatMap(({ reading }) => reading.draws);
+  private async read(all: readonly Asked[], drafts?: Drafted): Promise<Forward> {
+    const rows = all.flatMap(({ reading }) => reading.rows);
+    const draws = all.flatMap(({ reading }) => reading.draws);
+    const parts = all.map(({ sequence, reading, asked }) => {
+      return { sequence, rows: reading.rows.length, drawn: reading.drawn, asked };
+    });
     const [verdict, logits] = await Promise.all([
       this.session.verify(rows, draws, this.options.verify !== "exact"),
       drafts?.logits,
@@ -231,21 +305,26 @@ export class DecodeEngine {
     return { parts, verdict, proposers: drafts && logits && { values: logits, requests: drafts.requests } };
   }
 
-  private land({ parts, verdict, proposers }: Forward): ReadonlyMap<Sequence, DecodeStep> {
+  private land({ parts, verdict, proposers, layout }: Forward): ReadonlyMap<Sequence, DecodeStep> {
     const steps = new Map<Sequence, DecodeStep>();
+    const goesOn = (sequence: Sequence): boolean => this.active.has(sequence) && sequence.finished === undefined;
+    const positions = parts.map(({ sequence }) => (goesOn(sequence) ? sequence.lastPosition : -1));
+    let most = 0;
     let row = 0;
     let draw = 0;
     for (const part of parts) {
-      const { sequence, reading } = part;
-      const rowsEnd = row + reading.rows.length;
-      if (reading.drawn > 0 && sequence.finished === undefined) {
-        const draft = verdict.read.subarray(rowsEnd - reading.drawn + 1, rowsEnd);
+      const { sequence, drawn } = part;
+      const rowsEnd = row + part.rows;
+      if (drawn > 0 && goesOn(sequence)) {
+        const draft = verdict.read.subarray(rowsEnd - drawn + 1, rowsEnd);
         const judged = this.judge(part, draft, verdict, draw, proposers);
         steps.set(sequence, this.accept(sequence, judged, draft.length));
+        most = Math.max(most, judged.path.length);
       }
       row = rowsEnd;
-      draw += reading.drawn;
+      draw += drawn;
     }
+    if (layout) this.session.landed(layout, positions, most);
     return steps;
   }
 
@@ -298,7 +377,7 @@ export class DecodeEngine {
   }
 
   /** Prompts share the step's rows evenly, so that a long one does not hold up the others. */
-  private readPrompts(going: readonly Sequence[]): Part[] {
+  private readPrompts(going: readonly Sequence[]): Asked[] {
     const share = this.promptShare(going);
     return going
       .filter(({ decoding }) => !decoding)
@@ -315,8 +394,9 @@ export class DecodeEngine {
     const sequence = going.find(({ decoding, lastPosition }) => decoding && lastPosition > 0);
     if (!this.options.adaptive || !sequence) return undefined;
     const { slots, shape } = this.options;
-    const at = { sequence: sequence.slot, position: sequence.lastPosition };
-    return stepCosts(this.session, { slots, shape, heads: !this.drafts, at });
+    const { slot, lastPosition: position, lastToken: token = 0 } = sequence;
+    const at = { sequence: slot, position, token };
+    return stepCosts(this.session, { slots, shape, heads: !this.drafts, waits: !this.draftsOnDevice, at });
   }
 
   /** lengths: of the drafts of those that decode, in order. */
@@ -330,7 +410,7 @@ export class DecodeEngine {
     const proposed = this.drafts
       ? await this.ask(this.drafts, asking)
       : asking.map((_, i) => headsPlaces(asking, i, shape));
-    const parts = decoding.map((sequence) => {
+    const parts = decoding.map((sequence): Asked => {
       const asked = asking.findIndex((each) => each.sequence === sequence);
       return {
         sequence,
@@ -338,7 +418,7 @@ export class DecodeEngine {
         asked: asked < 0 ? undefined : asked,
       };
     });
-    return { parts, requests: asking.length, logits };
+    return { asked: parts, requests: asking.length, logits };
   }
 
   /** Of each sequence that decodes, how many nodes its next draft has; undefined: steps have to be measured first. */
@@ -346,7 +426,8 @@ export class DecodeEngine {
     const { shape, adaptive } = this.options;
     const decoding = going.filter((sequence) => sequence.decoding);
     // Heads go on from the token before the last: they have nothing to say about a text's second token.
-    const limits = decoding.map(({ room, lastPosition }) => (lastPosition > 0 ? shape.sizeWithin(room - 1) : 0));
+    const most = (room: number): number => (this.drafts ? shape.sizeWithin(room - 1) : shape.size);
+    const limits = decoding.map(({ room, lastPosition }) => (lastPosition > 0 ? most(room) : 0));
     if (!adaptive || limits.every((limit) => limit === 0)) return limits;
     // The first token of a text comes before anything is measured.
     if (decoding.some(({ added }) => added === 0)) return decoding.map(() => 0);

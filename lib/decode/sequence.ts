@@ -41,10 +41,10 @@ export interface Reading {
 export class Sequence {
   /** Prompt and what was added. */
   readonly tokens: number[];
-  /** Positions of the present window that head 1 has read, or is reading. */
+  /** Positions of the present window that head 1 has read, or is reading; those behind the last known token are not counted. */
   private readCount = 0;
-  /** Tokens that are being drawn, one after the other, before the first of them is known here. */
-  private pending = 0;
+  /** Steps under way that draw for it: how many tokens each adds at most. */
+  private readonly pending: number[] = [];
   /** Where in `tokens` position 0 is. */
   private windowStart = 0;
   private addedCount = 0;
@@ -77,20 +77,24 @@ export class Sequence {
     return this.readCount >= this.lastPosition;
   }
 
-  /** Without drafts: whether another token can be drawn before those that are being drawn are known. */
+  /** Whether another step is wanted, however much those under way add. */
   get canGoAhead(): boolean {
-    const wanted = this.ending === undefined && this.addedCount + this.pending < this.settings.maxNewTokens;
-    return wanted && this.readCount < this.capacity;
+    return this.ending === undefined && this.pending.reduce((sum, most) => sum + most, 0) < this.room;
+  }
+
+  /** Where its last token stands when each step under way has added one. */
+  get nextPosition(): number {
+    return this.lastPosition + this.pending.length;
+  }
+
+  /** Its last token; undefined while steps are under way that add others. */
+  get lastToken(): number | undefined {
+    return this.pending.length === 0 ? this.tokens.at(-1) : undefined;
   }
 
   /** The last known token's, within the window. */
   get lastPosition(): number {
     return this.tokens.length - 1 - this.windowStart;
-  }
-
-  /** Without drafts: whether what is read next is a token that was drawn last, known or not. */
-  get drawsNext(): boolean {
-    return this.readCount >= this.lastPosition;
   }
 
   /** Tokens that a step may add at most: 1 and the longest draft that fits. */
@@ -113,18 +117,21 @@ export class Sequence {
       draws.push(position === this.lastPosition ? this.drawAhead(1) : undefined);
     }
     this.readCount = end;
-    return { rows, draws, drawn: end > this.lastPosition ? 1 : 0 };
+    const drawn = end > this.lastPosition ? 1 : 0;
+    if (drawn > 0) this.pending.push(1);
+    return { rows, draws, drawn };
   }
 
-  /** Without drafts: as `readPrompt` or, behind it, the token that was drawn last: known here or not, it is at `place`. */
-  readAhead(limit: number, place: number): Reading {
-    if (this.readCount <= this.lastPosition) {
-      const reading = this.readPrompt(limit);
-      this.pending += reading.drawn;
-      return reading;
-    }
-    const draws = [this.drawAhead(++this.pending)];
-    return { rows: [this.row(place, this.readCount++)], draws, drawn: 1 };
+  /** The token that was drawn last, known here or not: at `place`. */
+  readNext(place: number): Reading {
+    const row = this.row(place, this.nextPosition);
+    this.pending.push(1);
+    return { rows: [row], draws: [this.drawAhead(this.pending.length)], drawn: 1 };
+  }
+
+  /** A step of which only the device knows where it starts. */
+  goOn(rows: number): void {
+    this.pending.push(rows);
   }
 
   /** The last known token and a draft after it, of the shape's first nodes. draft: tokens, or places as in {@link Row}. */
@@ -137,7 +144,13 @@ export class Sequence {
       rows.push({ ...row, branch: branch?.map((offset) => lastPosition + offset) });
       draws.push(this.drawAhead(depth + 1));
     }
+    this.pending.push(draws.length);
     return { rows, draws, drawn: draws.length };
+  }
+
+  /** How tokens are drawn; the position is that of the window's first token. */
+  get draw(): Draw {
+    return { ...this.drawAhead(0), position: this.windowStart };
   }
 
   /** The draw of the token `ahead` places after the last known one. */
@@ -150,8 +163,7 @@ export class Sequence {
   accept({ path, tried, tokens: judged }: Judged, proposed: number, head: (i: number) => number): DecodeStep {
     const position = this.tokens.length;
     const accepted = path.length;
-    if (this.pending > 0) this.pending--;
-    else this.readCount = this.lastPosition + 1 + accepted;
+    this.pending.shift();
     const tokens: GeneratedToken[] = [];
     for (const [i, { token, logProbability }] of judged.entries()) {
       if (token < 0) throw notFinite();
@@ -165,7 +177,9 @@ export class Sequence {
         this.ending = "length";
         break;
       }
+      if (this.lastPosition >= this.capacity) break; // the draft reached further
     }
+    this.readCount = this.lastPosition;
     if (!this.ending && this.lastPosition >= this.capacity) {
       if (this.settings.context === "slide") this.slide();
       else this.ending = "context";

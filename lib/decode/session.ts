@@ -11,7 +11,9 @@ import { empty, zeros, type Tensor } from "../tensor.js";
 import { type Draw, type Row, runsOf, StepInputs } from "./inputs.js";
 import { type Move, MoveInputs } from "./moves.js";
 import { RecordedSteps, roundUp, type Step } from "./steps.js";
-import { wire, type Wiring } from "./wiring.js";
+import { SteadySteps, type SteadyLayout } from "./steady.js";
+import { verdictOf, type Verdict } from "./verdict.js";
+import { wire, type PastRows, type Wiring } from "./wiring.js";
 
 export type { Draw, Row } from "./inputs.js";
 
@@ -36,17 +38,6 @@ export interface ProposalRequest {
   readonly draws: readonly Draw[];
 }
 
-export interface Verdict {
-  /** The tokens read, (R); those that had been proposed among them. */
-  readonly read: Int32Array;
-  /** Drawn after each wanted row, (M); −1 where the logits were not numbers. */
-  readonly drawn: Int32Array;
-  /** Natural logs, of the drawn tokens, under head 1's untempered distribution. */
-  readonly logProbabilities: Float32Array;
-  /** Where asked for: of each wanted row, (M, V). */
-  readonly logits: Float32Array | undefined;
-}
-
 export interface Expansions {
   /** The tokens read, (R). */
   readonly read: Int32Array;
@@ -58,8 +49,6 @@ export interface Expansions {
 
 /** Longer steps are not recorded: prompts, whose ops run long enough to hide the enqueueing of the next. */
 const recordedRows = 64;
-/** Steps whose results can be read together. */
-export const inTurn = 8;
 /** Past positions that heads read at once when they catch up. */
 const catchUpRows = 256;
 
@@ -71,14 +60,15 @@ export class DecodeSession {
   private readonly trunk: TrunkCache;
   private readonly wiring: Wiring;
   private readonly unembeddings = new Map<Tensor, Tensor>();
-  /** Tokens that rows read: `rowsAtOnce` from the host, as many that `verify` drew last, then the last proposal's. (…, 1) i32 */
+  /** Tokens that rows read: each slot's last, `rowsAtOnce` from the host, as many that `verify` drew last, then the last proposal's. (…, 1) i32 */
   private readonly pool: Tensor;
+  private readonly poolParts: { readonly host: number; readonly drawn: number; readonly proposed: number };
   private readonly rowsAtOnce: number;
   private readonly hostTokens: Int32Array;
   private readonly candidates: number;
   private readonly reach: number;
   private readonly steps: RecordedSteps;
-  private readonly rings = new Map<number, Tensor>();
+  private readonly steady: SteadySteps;
   /** Of each slot: how many positions heads 2 to n have read. */
   private readonly positionsRead: number[][];
 
@@ -100,15 +90,17 @@ export class DecodeSession {
     const made = owning(() => ({
       trunk: model.trunk.newCache(slots, capacity),
       wiring: wire(model, slots, capacity, drafts),
-      pool: zeros([2 * rowsAtOnce + requestsAtOnce * heads.length * candidates, 1], {
+      pool: zeros([slots + 2 * rowsAtOnce + requestsAtOnce * heads.length * candidates, 1], {
         dtype: "i32",
         device,
         tag: "cache",
       }),
     }));
+    this.poolParts = { host: slots, drawn: slots + rowsAtOnce, proposed: slots + 2 * rowsAtOnce };
     this.trunk = made.trunk;
     this.wiring = made.wiring;
     this.pool = made.pool;
+    this.steady = new SteadySteps(this.forwards(), this.steps, slots);
   }
 
   /** Steps that were recorded so far: those that take longer than they will. */
@@ -136,8 +128,9 @@ export class DecodeSession {
   /** Reads the rows, as `read`, and draws a token after each of those that have a draw. */
   async verify(rows: readonly Row[], draws: readonly (Draw | undefined)[], withLogits = false): Promise<Verdict> {
     this.packUnembeddings(1);
+    this.steady.interrupt();
     if (isSteady(rows, draws)) {
-      const step = this.replay(rows, draws, undefined, withLogits);
+      const step = this.replay(rows, draws, withLogits);
       return readVerdict(step.outputs, step.rows);
     }
     const wanted = [...draws.keys()].filter((i) => draws[i] !== undefined);
@@ -161,17 +154,47 @@ export class DecodeSession {
     }
   }
 
-  /** As `verify`, of several steps one after the other, at most `inTurn`: one row for each of the same number of sequences. */
-  async verifyInTurn(steps: readonly { rows: readonly Row[]; draws: readonly Draw[] }[]): Promise<Verdict[]> {
-    this.packUnembeddings(1);
-    for (const [turn, { rows, draws }] of steps.entries()) this.replay(rows, draws, turn, false);
-    const count = roundUp(steps[0]?.rows.length ?? 0);
-    const size = 3 * count;
-    const ring = this.ring(count).view([steps.length * size]);
-    const read = ring.data();
-    ring.dispose();
-    const values = (await read) as Int32Array;
-    return steps.map((_, turn) => verdictOf(values.subarray(turn * size, (turn + 1) * size), count));
+  // ---- steps without the host ---------------------------------------------------------------------------------------
+
+  /** Whether `goOn` can be called; else where the texts stand has to be told first. */
+  follows(layout: SteadyLayout): boolean {
+    return this.steady.follows(layout);
+  }
+
+  /** Says where the layout's texts stand: of each the position of its last token and the token, or where it is, as in `Row`. Only enqueues. */
+  settle(layout: SteadyLayout, at: readonly { readonly position: number; readonly token: number }[]): void {
+    if (layout.asking.length > 0) this.wiring.prepare(layout.longest);
+    const known: number[] = [];
+    const standing = layout.texts.map(({ slot, rows }, i) => {
+      const { position = 0, token = 0 } = at[i] ?? {};
+      const to = position - 1;
+      const kept = rows > 1 ? to - this.catchUp(slot, to, layout.longest, layout.longest) : 0;
+      if (token >= 0) known.push(token);
+      return { slot, position, kept, place: token >= 0 ? this.poolParts.host + known.length - 1 : this.placeOf(token) };
+    });
+    if (known.length > 0) this.pool.write(known, this.poolParts.host);
+    this.steady.settle(standing);
+  }
+
+  /** The next steps have to be settled first. */
+  interrupt(): void {
+    this.steady.interrupt();
+  }
+
+  /** `count` steps with the layout; what came of each. */
+  goOn(layout: SteadyLayout, count: number): Promise<Verdict[]> {
+    this.packUnembeddings(layout.longest);
+    for (let i = 0; i < count; i++) this.steady.step(layout);
+    return this.steady.results(layout, count);
+  }
+
+  /** A step of `goOn` is known: where each of its texts with a draft stood, −1 for one that has ended, and the most that was kept. */
+  landed(layout: SteadyLayout, positions: readonly number[], most: number): void {
+    this.steady.kept(layout, most);
+    for (const [i, { slot, rows }] of layout.texts.entries()) {
+      const position = positions[i] ?? -1;
+      if (rows > 1 && position >= 0) this.positionsRead[slot]?.fill(position, 0, layout.longest - 1);
+    }
   }
 
   /** Reads the rows, each a step away from what it follows, and names the `count` likeliest tokens after each. */
@@ -223,6 +246,7 @@ export class DecodeSession {
   propose(requests: readonly ProposalRequest[], k: number, withLogits = false): Promise<Float32Array> | undefined {
     this.packUnembeddings(k);
     this.wiring.prepare(k);
+    this.steady.interrupt();
     const rows: Row[] = [];
     const last: number[] = [];
     for (const { sequence, to } of requests) {
@@ -252,7 +276,7 @@ export class DecodeSession {
     const step = this.steps.take(`propose ${last.length} ${k} ${withLogits} ${reach}`, rows.length, {
       inputs: (count) => new StepInputs(this.model.device, count, last.length, (k - 1) * last.length, reach),
       run: (inputs) => {
-        const logits = this.drawProposals(inputs, k);
+        const logits = this.drawProposals(inputs.rows([]), inputs.wanted, inputs, k);
         return withLogits ? [logits] : [];
       },
     });
@@ -271,18 +295,29 @@ export class DecodeSession {
     this.steps.dispose();
     this.trunk.dispose();
     this.wiring.dispose();
-    for (const each of [this.pool, ...this.rings.values(), ...this.unembeddings.values()]) each.dispose();
+    this.steady.dispose();
+    for (const each of [this.pool, ...this.unembeddings.values()]) each.dispose();
+  }
+
+  private forwards(): ConstructorParameters<typeof SteadySteps>[0] {
+    const { model, wiring, pool, capacity, poolParts } = this;
+    return {
+      device: model.device,
+      capacity,
+      isRecurrent: model.config.trunk === "rnn",
+      headsRead: wiring.reads,
+      pool,
+      proposals: poolParts.proposed,
+      prepare: (k) => wiring.prepare(k),
+      headOneLogits: (tokens, rows) => this.headOneLogits(tokens, rows, undefined),
+      propose: (rows, last, draws, k) => this.drawProposals(rows, last, draws, k),
+    };
   }
 
   // ---- the two forwards ---------------------------------------------------------------------------------------------
 
-  /** A recorded step on the rows; turn: which of those that are read together. */
-  private replay(
-    rows: readonly Row[],
-    draws: readonly (Draw | undefined)[],
-    turn: number | undefined,
-    withLogits: boolean,
-  ): Step<StepInputs> {
+  /** A recorded step on the rows. */
+  private replay(rows: readonly Row[], draws: readonly (Draw | undefined)[], withLogits: boolean): Step<StepInputs> {
     const { device, config } = this.model;
     const reach = this.reachOf(rows);
     const exactly = roundUp(rows.length);
@@ -291,14 +326,14 @@ export class DecodeSession {
     const maker = {
       inputs: (count: number) => new StepInputs(device, count, 0, count, reach),
       run: (inputs: StepInputs, count: number) => {
-        const results = this.ring(count).view([3 * count], (turn ?? 0) * 3 * count);
+        const results = empty([3 * count], { dtype: "i32", device });
         const logits = this.verdict(inputs, runs, false, results);
         return withLogits ? [results, logits] : [results];
       },
     };
-    const kind = `verify ${turn ?? 0} ${withLogits} ${reach} ${runs.join()}`;
-    const fixed = turn !== undefined || config.trunk === "rnn";
-    const step = fixed ? this.steps.takeExactly(kind, exactly, maker) : this.steps.take(kind, rows.length, maker);
+    const kind = `verify ${withLogits} ${reach} ${runs.join()}`;
+    const isRecurrent = config.trunk === "rnn";
+    const step = isRecurrent ? this.steps.takeExactly(kind, exactly, maker) : this.steps.take(kind, rows.length, maker);
     step.inputs.write(rows, {
       tokens: this.sources(rows),
       wanted: [],
@@ -309,17 +344,6 @@ export class DecodeSession {
     return step;
   }
 
-  /** Where steps of so many rows leave their results, in turn: (inTurn, 3·rows) i32. */
-  private ring(rows: number): Tensor {
-    let ring = this.rings.get(rows);
-    if (!ring) {
-      const { device } = this.model;
-      ring = owning(() => empty([inTurn * 3 * rows], { dtype: "i32", device, tag: "data" }));
-      this.rings.set(rows, ring);
-    }
-    return ring;
-  }
-
   /**
    * results (R + 2·D) i32: tokens read, tokens drawn, the bits of the drawn ones' log-probabilities. Returns the logits
    * (D, V).
@@ -328,7 +352,7 @@ export class DecodeSession {
     const token = gatherRows(this.pool, inputs.token);
     const logits = this.headOneLogits(token, inputs.rows(runs), some ? inputs.wanted : undefined);
     const { token: drawn, logProbability } = sample(logits, inputs.drawSettings, inputs.counters);
-    copyInto(this.pool.view([drawn.size], this.rowsAtOnce), drawn);
+    copyInto(this.pool.view([drawn.size], this.poolParts.drawn), drawn);
     const [R, D] = [token.size, drawn.size];
     copyInto(results.view([R]), token.view([R]));
     copyInto(results.view([D], R), drawn);
@@ -343,15 +367,20 @@ export class DecodeSession {
     return this.logits(wanted ? gatherRows(output, wanted) : output, this.head(1));
   }
 
-  /** Puts the drawn tokens where rows can read them; returns the logits. */
-  private drawProposals(inputs: StepInputs, k: number): Tensor {
-    const outputs = this.wiring.propose(inputs.rows([]), inputs.wanted, k);
+  /** What heads 2 to k draw after the rows at `last`, put where rows can read it; returns the logits. */
+  private drawProposals(
+    rows: PastRows,
+    last: Tensor,
+    draws: { readonly drawSettings: Tensor; readonly counters: Tensor },
+    k: number,
+  ): Tensor {
+    const outputs = this.wiring.propose(rows, last, k);
     const shared = this.head(2).unembedding.weight === this.head(k).unembedding.weight;
     const logits = shared
       ? this.logits(concatenate(outputs), this.head(2))
       : concatenate(outputs.map((output, i) => this.logits(output, this.head(i + 2))));
-    const { token } = sample(logits, inputs.drawSettings, inputs.counters, this.candidates);
-    copyInto(this.pool.view([token.size], 2 * this.rowsAtOnce), token.view([token.size]));
+    const { token } = sample(logits, draws.drawSettings, draws.counters, this.candidates);
+    copyInto(this.pool.view([token.size], this.poolParts.proposed), token.view([token.size]));
     return logits;
   }
 
@@ -395,20 +424,25 @@ export class DecodeSession {
     for (const [i, { token }] of rows.entries()) {
       this.hostTokens[i] = token;
       fromHost ||= token >= 0;
-      if (token >= 0) places[i] = i;
-      else if (token <= drawnPlace(0)) places[i] = this.rowsAtOnce + drawnPlace(0) - token;
-      else places[i] = 2 * this.rowsAtOnce - 1 - token;
+      places[i] = token >= 0 ? this.poolParts.host + i : this.placeOf(token);
     }
-    if (fromHost) this.pool.write(this.hostTokens.subarray(0, rows.length));
+    if (fromHost) this.pool.write(this.hostTokens.subarray(0, rows.length), this.poolParts.host);
     return places;
   }
 
-  /** Lets heads 2 to k read what is far behind; returns the position from which all of them are to read on. */
-  private catchUp(slot: number, to: number, k: number): number {
+  /** Where in the pool a row's token is that the host does not know. */
+  private placeOf(token: number): number {
+    if (token <= drawnPlace(0)) return this.poolParts.drawn + drawnPlace(0) - token;
+    if (token <= lastPlace(0)) return lastPlace(0) - token;
+    return this.poolParts.proposed - 1 - token;
+  }
+
+  /** Lets heads 2 to k read what is far behind; returns the position from which all of them are to read on, at most `most` positions. */
+  private catchUp(slot: number, to: number, k: number, most = this.model.heads.length): number {
     if (!this.wiring.reads) return to;
     const read = this.positionsRead[slot] ?? [];
     const furthest = Math.max(...read.slice(0, k - 1));
-    const start = to - furthest < this.model.heads.length ? Math.min(furthest, to) : to;
+    const start = to - furthest < most ? Math.min(furthest, to) : to;
     this.readBehind(slot, start, k);
     read.fill(to + 1, 0, k - 1);
     return start;
@@ -439,17 +473,12 @@ export class DecodeSession {
 
 /** What a row says in its token's place for the i-th token that the last `verify` drew. */
 export const drawnPlace = (i: number): number => -(2 ** 30) - i;
+/** The same for the last token of a slot's text, after `goOn`. */
+export const lastPlace = (slot: number): number => -(2 ** 29) - slot;
 
 async function readVerdict([results, logits]: readonly Tensor[], R: number): Promise<Verdict> {
   const [values, scores] = await Promise.all([results?.data(), logits?.data()]);
   return verdictOf(values as Int32Array, R, scores as Float32Array | undefined);
-}
-
-/** values: as `verdict` leaves them, of R rows. */
-function verdictOf(values: Int32Array, R: number, logits?: Float32Array): Verdict {
-  const D = (values.length - R) / 2;
-  const logProbabilities = new Float32Array(values.buffer, values.byteOffset + 4 * (R + D), D);
-  return { read: values.subarray(0, R), drawn: values.subarray(R, R + D), logProbabilities, logits };
 }
 
 /** Whether a step is one of those that come again and again. */

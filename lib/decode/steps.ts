@@ -16,7 +16,7 @@ export interface Step<I extends Inputs = Inputs> {
 }
 
 /** Makes a step for so many rows. */
-interface Maker<I extends Inputs> {
+export interface Maker<I extends Inputs> {
   readonly inputs: (rows: number) => I;
   readonly run: (inputs: I, rows: number) => Tensor[];
 }
@@ -31,6 +31,8 @@ export class RecordedSteps {
   private readonly wanted = new Map<string, number>();
   /** Steps that were recorded so far. */
   recordings = 0;
+  /** Changes whenever a step comes or goes. */
+  version = 0;
 
   constructor(private readonly device: Device) {}
 
@@ -46,6 +48,7 @@ export class RecordedSteps {
     this.steps.delete(key);
     if (!step) {
       this.recordings++;
+      this.version++;
       const inputs = inputsOf(rows);
       let outputs: Tensor[] = [];
       try {
@@ -63,6 +66,26 @@ export class RecordedSteps {
     return step;
   }
 
+  /** The i-th has room for i + 1 rows: the smallest that there is, the last for `most` or somewhat more. */
+  upTo<I extends Inputs>(kind: string, most: number, maker: Maker<I>): Step<I>[] {
+    const found: Step<I>[] = [];
+    let step = this.takeExactly(kind, roundUp(most), maker);
+    for (let rows = most; rows >= 1; rows--) {
+      step = (this.steps.get(keyOf(kind, rows)) as Step<I> | undefined) ?? step;
+      found.unshift(step);
+    }
+    return found;
+  }
+
+  /** A step of `rows` rows would have done: it will be there once that has been said often. */
+  want<I extends Inputs>(kind: string, maker: Maker<I>, rows: number): void {
+    const key = keyOf(kind, rows);
+    if (this.steps.has(key)) return;
+    const times = (this.wanted.get(key) ?? 0) + 1;
+    this.wanted.set(key, times);
+    if (times > worthRecording) this.takeExactly(kind, rows, maker);
+  }
+
   private sizeFor(kind: string, rows: number): number {
     const key = keyOf(kind, rows);
     if (this.steps.has(key)) return rows;
@@ -77,6 +100,7 @@ export class RecordedSteps {
     const [oldest] = this.steps;
     if (!oldest || this.steps.size <= keptSteps) return;
     this.steps.delete(oldest[0]);
+    this.version++;
     disposeStep(oldest[1]);
   }
 

@@ -1,5 +1,6 @@
 #include "device.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -140,6 +141,17 @@ Failure Device::replay(uint32_t id) {
   if (gpu_) return gpu_->replay(id);
   enqueue_now([recording = recordings_.at(id)](Stream& stream) {
     for (const auto& task : *recording) task->run(stream);
+  });
+  return {};
+}
+
+Failure Device::replay_one(std::span<const uint32_t> ids, const int32_t* index) {
+  if (gpu_) return gpu_->replay(ids.back());
+  std::vector<std::shared_ptr<Recording>> recordings;
+  for (const uint32_t id : ids) recordings.push_back(recordings_.at(id));
+  enqueue_now([recordings = std::move(recordings), index](Stream& stream) {
+    const auto place = std::clamp(int64_t{*index}, int64_t{0}, static_cast<int64_t>(recordings.size()) - 1);
+    for (const auto& task : *recordings[place]) task->run(stream);
   });
   return {};
 }

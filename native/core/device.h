@@ -4,6 +4,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -69,6 +70,9 @@ class Device {
   bool has_recording(uint32_t id) const { return recordings_.contains(id); }
   // Not while recording.
   Failure replay(uint32_t id);
+  // The one whose place among them the device finds in *index when it gets there; beyond the ends: the first, the last.
+  // A GPU, which has what it runs before it can know, runs the last.
+  Failure replay_one(std::span<const uint32_t> ids, const int32_t* index);
   void free_recording(uint32_t id);
 
  private:

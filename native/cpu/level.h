@@ -24,5 +24,6 @@ void fill_cross_entropy(Kernels& table);
 void fill_metrics(Kernels& table);
 void fill_optimizer(Kernels& table);
 void fill_sample(Kernels& table);
+void fill_draft(Kernels& table);  // of the generic level alone
 int64_t packed_weight_bytes(DType dtype, int64_t n, int64_t k);
 }  // namespace FORETOKEN_LEVEL_NAMESPACE

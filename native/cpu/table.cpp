@@ -11,6 +11,8 @@ const Kernels& table() {
   if (!filled) {
 #ifdef FORETOKEN_LEVEL
     kernels = generic::table();
+#else
+    fill_draft(kernels);
 #endif
     fill_elementwise(kernels);
     fill_linear(kernels);

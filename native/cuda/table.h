@@ -25,6 +25,7 @@ void fill_cross_entropy(Kernels& table);
 void fill_metrics(Kernels& table);
 void fill_optimizer(Kernels& table);
 void fill_sample(Kernels& table);
+void fill_draft(Kernels& table);
 
 void fill_linear_sm90(Kernels& table);
 void fill_cross_entropy_sm90(Kernels& table);

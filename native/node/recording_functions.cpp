@@ -35,17 +35,38 @@ static napi_value abandon_record(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// nullptr: a JavaScript error is pending.
+static Device* device_that_replays(const Arguments& given) {
+  Device* device = given.device(0, "replay");
+  if (!device || !device->recording()) return device;
+  // The recording made now could outlive this one, and then write to memory that is others'.
+  given.environment().raise(
+      {.code = "BAD_ARGUMENT", .op = "replay", .text = "nothing can be replayed while ops are recorded"});
+  return nullptr;
+}
+
 // replay(device, recording)
 static napi_value replay(napi_env env, napi_callback_info info) {
   const Arguments given(env, info);
-  Device* device = given.device(0, "replay");
+  Device* device = device_that_replays(given);
   if (!device) return nullptr;
-  // The recording made now could outlive this one, and then write to memory that is others'.
-  if (device->recording())
-    return given.environment().raise(
-        {.code = "BAD_ARGUMENT", .op = "replay", .text = "nothing can be replayed while ops are recorded"});
   const auto recording = static_cast<uint32_t>(given.number(1));
   return device->has_recording(recording) ? given.result(device->replay(recording)) : nullptr;
+}
+
+// replayOneOf(device, recordings as a Uint32Array, index)
+static napi_value replay_one_of(napi_env env, napi_callback_info info) {
+  const Arguments given(env, info);
+  Device* device = device_that_replays(given);
+  const Tensor* index = device ? given.tensor(2, "replay") : nullptr;
+  if (!index) return nullptr;
+  size_t count = 0;
+  void* data = nullptr;
+  napi_get_typedarray_info(env, given[1], nullptr, &count, &data, nullptr, nullptr);
+  const std::span ids(static_cast<const uint32_t*>(data), count);
+  for (const uint32_t id : ids)
+    if (!device->has_recording(id)) return nullptr;
+  return count > 0 ? given.result(device->replay_one(ids, static_cast<const int32_t*>(index->view.data))) : nullptr;
 }
 
 // freeRecording(device, recording)
@@ -58,11 +79,9 @@ static napi_value free_recording(napi_env env, napi_callback_info info) {
 }
 
 std::span<const Function> recording_functions() {
-  static constexpr Function functions[] = {{"beginRecord", begin_record},
-                                           {"endRecord", end_record},
-                                           {"abandonRecord", abandon_record},
-                                           {"replay", replay},
-                                           {"freeRecording", free_recording}};
+  static constexpr Function functions[] = {{"beginRecord", begin_record},     {"endRecord", end_record},
+                                           {"abandonRecord", abandon_record}, {"replay", replay},
+                                           {"replayOneOf", replay_one_of},    {"freeRecording", free_recording}};
   return functions;
 }
 

@@ -247,7 +247,8 @@ it("statistics count what was proposed after right places alone", () => {
 });
 
 it("costs know what goes beside every forward, once it has been seen often", () => {
-  const measured = { plain: (rows: number) => rows, verify: (rows: number) => 2 * rows, propose: (k: number) => k };
+  const costsOf = { plain: (rows: number) => rows, verify: (rows: number) => 2 * rows, propose: (k: number) => k };
+  const measured = { ...costsOf, waits: true };
   const costs = new ObservedCosts(measured);
   const all = (): number[] => [costs.plain(3), costs.drafted(4, 3)];
   for (let i = 0; i < 8; i++) costs.sawPlain(2, 2.25);

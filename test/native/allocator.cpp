@@ -286,6 +286,25 @@ TEST_CASE("device: what is recorded runs at each replay and only then") {
   CHECK(!device.has_recording(recording));
 }
 
+TEST_CASE("device: one of several recordings, named by what the stream finds when it gets there") {
+  Device device(generic_backend(), false, 0);
+  int sum = 0;
+  int32_t index = 0;
+  std::vector<uint32_t> recordings;
+  for (int amount : {1, 10, 100}) {
+    device.begin_recording();
+    device.enqueue([&sum, amount](Stream&) { sum += amount; });
+    recordings.push_back(device.end_recording());
+  }
+  for (int32_t wanted : {2, 0, -1, 3}) {
+    device.enqueue([&index, wanted](Stream&) { index = wanted; });
+    device.replay_one(recordings, &index);
+  }
+  for (const uint32_t recording : recordings) device.free_recording(recording);  // the queued replays still hold them
+  device.stream()->wait();
+  CHECK(sum == 100 + 1 + 1 + 100);
+}
+
 TEST_CASE("device: the dry one drops ops and has as many threads as the real one") {
   Device real(generic_backend(), false, 0), dry(generic_backend(), true, 0);
   CHECK(dry.machine().threads == real.machine().threads);

@@ -11,6 +11,7 @@ import {
   type CacheRows,
 } from "../../lib/ops/attention.js";
 import { linearCrossEntropy } from "../../lib/ops/cross-entropy.js";
+import { acceptDraft, draftRows } from "../../lib/ops/draft.js";
 import { add, cast } from "../../lib/ops/elementwise.js";
 import { embedding } from "../../lib/ops/embedding.js";
 import { grad } from "../../lib/ops/grad.js";
@@ -40,6 +41,14 @@ const cache = (): Tensor => of([1, 2, 5, 8]);
 function branched(branch: Partial<CacheBranch>): CacheRows {
   const rows = { sequence: of([2], "i32"), position: of([2], "i32") };
   return { ...rows, branch: { own: of([2], "i32"), last: of([2, 1], "i32"), ...branch } };
+}
+
+/** What is kept of a draft of three rows, with this among the arguments. */
+function accept({ drawn, logs, last, results }: Partial<Record<"drawn" | "logs" | "last" | "results", Tensor>>): void {
+  const integers = (shape: number[]): Tensor => of(shape, "i32");
+  const verdict = { read: integers([3]), drawn: drawn ?? integers([3]), logProbability: logs ?? of([3]) };
+  const state = { progress: integers([2, 2]), last: last ?? integers([2]), step: integers([2]) };
+  acceptDraft(integers([3, 2]), verdict, state, results ?? integers([4, 3, 3]));
 }
 
 const cases: [string, () => unknown, ErrorCode, RegExp][] = [
@@ -196,6 +205,28 @@ const cases: [string, () => unknown, ErrorCode, RegExp][] = [
     "SHAPE_MISMATCH",
     /\[cache_append\] branch\.own/,
   ],
+  [
+    "draft_rows, rows",
+    () => draftRows(of([3, 3], "i32"), of([1, 5], "i32"), of([2, 2], "i32"), 8),
+    "SHAPE_MISMATCH",
+    /\[draft_rows\] rows: expected shape \(R, 2\), got \(3, 3\)/,
+  ],
+  [
+    "draft_rows, dtype",
+    () => draftRows(of([3, 2], "i32"), of([1, 5]), of([2, 2], "i32"), 8),
+    "DTYPE_MISMATCH",
+    /\[draft_rows\] draws/,
+  ],
+  [
+    "draft_rows, capacity",
+    () => draftRows(of([3, 2], "i32"), of([1, 5], "i32"), of([2, 2], "i32"), 0),
+    "BAD_ARGUMENT",
+    /capacity/,
+  ],
+  ["accept_draft, drawn", () => accept({ drawn: of([2], "i32") }), "SHAPE_MISMATCH", /\[accept_draft\] drawn/],
+  ["accept_draft, logs", () => accept({ logs: of([3], "i32") }), "DTYPE_MISMATCH", /\[accept_draft\] logProbability/],
+  ["accept_draft, results", () => accept({ results: of([4, 3, 2], "i32") }), "SHAPE_MISMATCH", /results/],
+  ["accept_draft, last", () => accept({ last: of([3], "i32") }), "SHAPE_MISMATCH", /\[accept_draft\] last/],
   ["grad of many numbers", () => grad((x) => add(x, x))(of([3])), "SHAPE_MISMATCH", /one element, got \(3\)/],
   [
     "grad of a function that fails",

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { openDevice } from "../../lib/device.js";
+import { openDevice, Recording } from "../../lib/device.js";
 import { native } from "../../lib/native.js";
 import { scope } from "../../lib/scope.js";
 import { type Tensor, empty, tensor, zeros } from "../../lib/tensor.js";
@@ -189,5 +189,44 @@ describe("record", () => {
       return on.memory();
     });
     expect(predicted).toEqual(measured);
+  });
+});
+
+describe("replayOneOf", () => {
+  it("replays the one that the device names when it gets there; a GPU the last", async () => {
+    using total = zeros([1]);
+    using index = zeros([2], { dtype: "i32" });
+    using one = zeros([1], { dtype: "i32" });
+    const adding = [1, 10, 100].map((amount) => {
+      using x = tensor([amount]);
+      return device.record(() => native().accumulate(x.handle, 1, total.handle));
+    });
+    // Which one is not known when it is enqueued: an op before it writes the index.
+    for (const wanted of [2, 0, 1, -7, 9]) {
+      one.write([wanted]);
+      native().cast(one.handle, index.view([1]).handle);
+      Recording.replayOneOf(adding, index);
+    }
+    const onGpu = device.kind === "cuda";
+    expect(await total.data()).toEqual(Float32Array.of(onGpu ? 500 : 100 + 1 + 10 + 1 + 100));
+    for (const recording of adding) recording.dispose();
+  });
+
+  it("refuses what it cannot replay, and enqueues nothing of it", async () => {
+    using total = zeros([1]);
+    using index = zeros([1], { dtype: "i32" });
+    using numbers = zeros([1]);
+    const [first, second] = [1, 2].map(() => device.record(() => native().scale(total.handle, 1, total.handle)));
+    const both = [first, second] as [Recording, Recording];
+    expect(() => Recording.replayOneOf([], index)).toThrow(code("BAD_ARGUMENT"));
+    expect(() => Recording.replayOneOf(both, numbers)).toThrow(code("DTYPE_MISMATCH"));
+    using elsewhere = openDevice("dry");
+    using other = zeros([1], { dtype: "i32", device: elsewhere });
+    expect(() => Recording.replayOneOf(both, other)).toThrow(code("WRONG_DEVICE"));
+    expect(() => device.record(() => Recording.replayOneOf(both, index))).toThrow(code("BAD_ARGUMENT"));
+    second?.dispose();
+    expect(() => Recording.replayOneOf(both, index)).toThrow(code("DISPOSED"));
+    first?.dispose();
+    await device.sync();
   });
 });
