@@ -76,7 +76,7 @@ async function* answer(job: Job, smoke: boolean): AsyncGenerator<Finding> {
   const title = `${recipe.name}: ${(model.parameters.count / 1e6).toFixed(1)} M parameters, ${dtype}`;
   yield* speeds(`${title}, one sequence, greedy`, model, job);
   const prompts = unseenPrompts(job.prompts, promptLength);
-  const sizes = smoke ? { pool: 4, inSet: 2, length: 20 } : { pool: 18, inSet: 6, length: 190 };
+  const sizes = smoke ? { pool: 4, inSet: 2, length: 20 } : { pool: 48, inSet: 12, length: 190 };
   const drawn = { prompts, length: job.length, rounds };
   const batches = smoke ? 1 : 8;
   for (const question of job.more) {
@@ -102,6 +102,11 @@ async function* speeds(title: string, model: LanguageModel, job: Job): AsyncGene
   );
   for (const run of runs) await run.write();
   for (const run of runs) if (runs[0]) run.mustEqual(runs[0]);
+  const alone = await interleave(
+    runs.map(({ aloneVariant }) => aloneVariant),
+    Math.min(rounds, 5),
+    1,
+  );
   // A plain forward costs the same whatever the text is: two prompts do for PyTorch.
   const theirJob = { folder: folderOf(recipe), dtype, length, ways };
   using theirs = await openTheirs(theirJob, prompts.slice(0, 2), runs[0]?.tokens ?? []);
@@ -113,6 +118,7 @@ async function* speeds(title: string, model: LanguageModel, job: Job): AsyncGene
       ...{ variant: name, "tokens/s": 1000 / ms, "ms per token": ms, "speed-up": plainMs / ms },
       ...(run && {
         "tokens/forward": run.statistics.tokensPerForward,
+        "ms per token, a call for each text": alone[i]?.median ?? NaN,
         "first token, ms": median(run.firstTokenMs),
         acceptance: readableAcceptances(run.statistics),
       }),

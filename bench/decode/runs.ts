@@ -1,5 +1,6 @@
 // One way of writing on from prompts, timed and counted.
 import { performance } from "node:perf_hooks";
+import { generateBatch } from "../../lib/decode/batch.js";
 import { generateTokens } from "../../lib/decode/generate.js";
 import type { GenerateOptions } from "../../lib/decode/options.js";
 import { DecodeStatistics } from "../../lib/decode/statistics.js";
@@ -23,32 +24,47 @@ export class Run {
     readonly options: GenerateOptions,
   ) {}
 
-  /** Writes on from every prompt; resolves to the ms per token after the first of each. A seed repeats its texts. */
+  /**
+   * Writes on from every prompt, one text after the other in one call; resolves to the ms per token after the first of each.
+   * A seed repeats its texts.
+   */
   async write(seed = 0): Promise<number> {
+    const texts: number[][] = this.prompts.map(() => []);
+    const logs = this.prompts.map(() => 0);
+    const onStep: GenerateOptions["onStep"] = (step) => this.statistics.add(step);
     let ms = 0;
-    let count = 0;
-    const texts: number[][] = [];
-    for (const [request, prompt] of this.prompts.entries()) {
-      const tokens: number[] = [];
-      let logs = 0;
-      const onStep: GenerateOptions["onStep"] = (step) => this.statistics.add(step);
-      const began = performance.now();
-      let first = began;
-      const settings = { ...this.options, seed, request, onStep };
-      for await (const { token, logProbability } of generateTokens(this.model, prompt, settings)) {
-        if (tokens.length === 0) first = performance.now();
-        tokens.push(token);
-        logs += logProbability;
-      }
-      ms += performance.now() - first;
-      count += tokens.length - 1;
-      this.firstTokenMs.push(first - began);
-      this.logProbabilities.push(logs / tokens.length);
-      texts.push(tokens);
+    let last = performance.now();
+    for await (const { request, tokens } of generateBatch(this.model, this.prompts, {
+      ...{ ...this.options, seed, onStep, slots: 1 },
+    })) {
+      const text = texts[request] ?? [];
+      const now = performance.now();
+      if (text.length > 0) ms += now - last;
+      last = now;
+      text.push(...tokens.map(({ token }) => token));
+      for (const { logProbability } of tokens) logs[request] = (logs[request] ?? 0) + logProbability;
     }
+    const count = texts.reduce((sum, { length }) => sum + length - 1, 0);
+    this.logProbabilities.push(...texts.map(({ length }, i) => (logs[i] ?? 0) / length));
     this.tokens = texts;
     this.keep(seed, texts.map((tokens) => tokens.join(" ")).join("\n"));
     return ms / count;
+  }
+
+  /** As `write` with a call for each text, which gets the model's weights ready for itself: ms per token, the first included. */
+  async writeAlone(): Promise<number> {
+    const start = performance.now();
+    let count = 0;
+    for (const [request, prompt] of this.prompts.entries()) {
+      const began = performance.now();
+      let first: number | undefined;
+      for await (const _ of generateTokens(this.model, prompt, { ...this.options, seed: 0, request })) {
+        first ??= performance.now() - began;
+        count++;
+      }
+      if (first !== undefined) this.firstTokenMs.push(first);
+    }
+    return (performance.now() - start) / count;
   }
 
   /** Throws unless both have written the same from that seed. */
@@ -61,6 +77,10 @@ export class Run {
   variant(seeds: "same" | "rising" = "same"): Variant {
     let seed = 0;
     return { name: this.name, run: () => this.write(seeds === "same" ? 0 : ++seed) };
+  }
+
+  get aloneVariant(): Variant {
+    return { name: `${this.name}, a call for each text`, run: () => this.writeAlone() };
   }
 
   private keep(seed: number, text: string): void {

@@ -6,25 +6,32 @@ import type { DraftShape } from "./tree.js";
 
 /** What was seen of a node weighs half as much after so many later observations of it, */
 const halfLife = 24;
-/** and, down to this weight, after so many steps without one: what has long not been seen may have changed. */
+/** and after so many steps without one: a text changes, and is again thought to be as others are. */
 const oldHalfLife = 48;
-const oldWeight = 4;
 /** Over all texts, after so many: they differ more from each other than places of one do. */
 const longHalfLife = 400;
 /** What is thought of a node before it was seen: this share right, a quarter of it for every rank, as if seen so often. */
 const prior = { share: 0.7, perRank: 0.25, weight: 4 };
 /** Share of the time that may be lost by trying longer drafts than pay. */
-const tryingShare = 0.015;
+const tryingShare = 0.01;
 
 /** A change that gains less than this is none: steps of other sizes have to be recorded first. */
-const leastGain = 1.02;
+const leastGain = 1.03;
+
+/** The next size of a draft that is worth steps of its own: with the token before it 2, 3, 4, 6, 8, 12, 16, … are read. */
+export function sizeAbove(size: number, limit: number): number {
+  const rows = size + 2;
+  const power = 2 ** Math.floor(Math.log2(rows));
+  const above = rows === power ? power : rows <= 1.5 * power ? 1.5 * power : 2 * power;
+  return Math.min(Math.ceil(above) - 1, limit);
+}
 
 /** A choice for one sequence, in milliseconds. */
 interface Choice {
   /** What one step takes that pays best, and one token at that rate. */
   readonly step: number;
   readonly token: number;
-  /** What one node more would take, and what goes beside where it does not lead to more of them. */
+  /** What a longer draft would take, and what goes beside where drafts become longer. */
   readonly more: number;
   readonly interruption: number;
 }
@@ -90,25 +97,34 @@ export class Acceptance {
     }
     if (proposed <= this.settled) return;
     const gained = path.filter((node) => node >= this.settled).length;
-    const { more, interruption, token } = this.choice;
-    this.lost = Math.max(0, this.lost + more + (gained > 0 ? 0 : interruption) - gained * token);
+    this.lost = Math.max(0, this.lost - gained * this.choice.token);
   }
 
   private see(node: number, right: boolean): void {
+    const { right: before, seen } = this.known(node);
     this.others.see(node, right);
-    const seen = this.seen[node] ?? 0;
-    const aged = 0.5 ** ((this.unseenFor[node] ?? 0) / oldHalfLife);
-    const keep = 0.5 ** (1 / halfLife) * Math.max(aged, Math.min(1, oldWeight / seen));
-    this.right[node] = (this.right[node] ?? 0) * keep + (right ? 1 : 0);
+    const keep = 0.5 ** (1 / halfLife);
+    this.right[node] = before * keep + (right ? 1 : 0);
     this.seen[node] = seen * keep + 1;
     this.unseenFor[node] = 0;
+  }
+
+  /** What is left of what was seen, and as much of what others have shown. */
+  private known(node: number): { readonly right: number; readonly seen: number } {
+    const left = 0.5 ** ((this.unseenFor[node] ?? 0) / oldHalfLife);
+    const weight = (1 - left) * prior.weight;
+    return {
+      right: left * (this.right[node] ?? 0) + weight * this.others.share(node),
+      seen: left * (this.seen[node] ?? 0) + weight,
+    };
   }
 
   /** Probability that a node and all before it are right. */
   likely(node: number): number {
     let probability = 1;
     for (let i = node; i >= 0; i = this.shape.nodes[i]?.parent ?? -1) {
-      probability *= (this.right[i] ?? 0) / (this.seen[i] ?? 1);
+      const { right, seen } = this.known(i);
+      probability *= right / seen;
     }
     return probability;
   }
@@ -118,10 +134,15 @@ export class Acceptance {
     return this.settled;
   }
 
-  /** Nodes to propose where `pays` pay best: one more, to see whether it has come to pay, as long as trying costs little. */
-  explore(pays: number, choice: Choice): number {
+  /** Nodes to propose where `pays` pay best: more, to see whether they have come to pay, as long as trying costs little. */
+  explore(pays: number, more: number, choice: Choice): number {
     [this.settled, this.choice] = [pays, choice];
-    return this.lost < tryingShare * this.time ? pays + 1 : pays;
+    return this.lost < tryingShare * this.time ? more : pays;
+  }
+
+  /** A step is on its way in which it drafts so many nodes. */
+  drafts(nodes: number): void {
+    if (nodes > this.settled) this.lost += this.choice.more + this.choice.interruption;
   }
 
   /** So many steps were taken, or are on their way. */
@@ -143,28 +164,45 @@ export interface Drafting {
  */
 export function chooseLengths(sequences: readonly Drafting[], shape: DraftShape, costs: StepCosts): number[] {
   const lengths = sequences.map(() => 0);
-  const likely = sequences.map(({ acceptance, limit }) => (limit > 0 ? acceptance.likely(0) : 0));
   let rows = sequences.length;
   let tokens = rows;
   let longest = 0;
   let best: Step = { lengths: [...lengths], tokens, ms: costs.plain(rows) };
+  const next = sequences.map((sequence) => longer(sequence, 0));
   for (;;) {
-    let next = 0;
-    for (let i = 1; i < likely.length; i++) if ((likely[i] ?? 0) > (likely[next] ?? 0)) next = i;
-    const gain = likely[next] ?? 0;
-    const { acceptance, limit = 0 } = sequences[next] ?? {};
-    if (gain === 0 || !acceptance) break;
-    const length = (lengths[next] ?? 0) + 1;
-    lengths[next] = length;
-    likely[next] = length < limit ? acceptance.likely(length) : 0;
+    let chosen = 0;
+    for (let i = 1; i < next.length; i++) if ((next[i]?.perRow ?? 0) > (next[chosen]?.perRow ?? 0)) chosen = i;
+    const { length, gain } = next[chosen] ?? nothing;
+    const sequence = sequences[chosen];
+    if (gain === 0 || !sequence) break;
+    rows += length - (lengths[chosen] ?? 0);
+    lengths[chosen] = length;
+    next[chosen] = longer(sequence, length);
     longest = Math.max(longest, length);
     tokens += gain;
-    const ms = costs.drafted(++rows, 1 + shape.depthOf(longest));
+    const ms = costs.drafted(rows, 1 + shape.depthOf(longest));
     if (tokens * best.ms > best.tokens * ms) best = { lengths: [...lengths], tokens, ms };
   }
   const before = expected(sequences, shape, costs);
   if (best.tokens * before.ms < leastGain * before.tokens * best.ms) best = before;
   return explore(sequences, best, shape, costs);
+}
+
+/** The next longer draft: what it is expected to gain. */
+interface Longer {
+  readonly length: number;
+  readonly gain: number;
+  readonly perRow: number;
+}
+
+const nothing: Longer = { length: 0, gain: 0, perRow: 0 };
+
+function longer({ acceptance, limit }: Drafting, than: number): Longer {
+  const length = sizeAbove(than, limit);
+  if (length <= than) return nothing;
+  let gain = 0;
+  for (let node = than; node < length; node++) gain += acceptance.likely(node);
+  return { length, gain, perRow: gain / (length - than) };
 }
 
 /** Nodes of each sequence, and what a step with them adds and takes. */
@@ -183,12 +221,12 @@ function explore(
 ): number[] {
   const longest = Math.max(...lengths);
   const rows = lengths.reduce((sum, length) => sum + 1 + length, 0);
-  // Forwards that need not be waited for stop, and start again.
-  const interruption = longest > 0 ? 0 : costs.interruption;
+  const interruption = longest > 0 ? costs.lengthening : costs.interruption;
   return sequences.map(({ acceptance, limit }, i) => {
     const pays = lengths[i] ?? 0;
-    const more = costs.drafted(rows + 1, 1 + shape.depthOf(Math.max(longest, Math.min(pays + 1, limit)))) - ms;
-    return Math.min(limit, acceptance.explore(pays, { step: ms, token: ms / tokens, more, interruption }));
+    const length = sizeAbove(pays, limit);
+    const more = costs.drafted(rows + length - pays, 1 + shape.depthOf(Math.max(longest, length))) - ms;
+    return Math.min(limit, acceptance.explore(pays, length, { step: ms, token: ms / tokens, more, interruption }));
   });
 }
 

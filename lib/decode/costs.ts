@@ -1,9 +1,13 @@
-// What steps cost on this device: measured once, and put right by what decoding really takes.
+// What steps cost on this device: measured once, as they follow each other when decoding.
+//
+// (Tried: costs put right by what steps take later on. The machine's own ups and downs are larger than what was wrong, and a
+// kind of step that was last seen in a bad time is then never tried again.)
 import { performance } from "node:perf_hooks";
 import type { LanguageModel } from "../mtp/model.js";
 import { type Draw, greedy, type Row } from "./inputs.js";
+import { sizeAbove } from "./adaptive.js";
 import type { DecodeSession } from "./session.js";
-import { SteadyLayout } from "./steady.js";
+import { inTurn, SteadyLayout } from "./steady.js";
 import type { DraftShape } from "./tree.js";
 
 /** Milliseconds of steps. */
@@ -12,64 +16,13 @@ export interface StepCosts {
   plain(rows: number): number;
   /** Reading so many rows for head 1's verdict after proposals by heads 2 to k. */
   drafted(rows: number, k: number): number;
-  /** What it costs beside to draft once among forwards that follow each other closely. */
+  /** What it costs beside to draft once where nobody has drafted, */
   readonly interruption: number;
+  /** and to draft more once where somebody has. */
+  readonly lengthening: number;
+  /** A longer draft was tried: what it cost beside. */
+  tried(ms: number): void;
 }
-
-/** What was measured beforehand: `propose` of heads that have to read a whole draft. */
-export interface MeasuredCosts {
-  plain(rows: number): number;
-  verify(rows: number): number;
-  propose(k: number): number;
-  /** Whether a step with drafts has to be waited for before the next. */
-  readonly waits: boolean;
-}
-
-/** Steps by whose median the measured costs are put right. */
-const recentSteps = 9;
-
-/**
- * Costs as measured, and what the program does beside every forward, as seen where forwards follow each other closely.
- * (Tried: the same of steps with drafts. Those that come among others take longer than those that follow their own kind, and
- * drafting then looks worse than it would be.)
- */
-export class ObservedCosts implements StepCosts {
-  private readonly beside = new Recent();
-  readonly interruption: number;
-
-  constructor(private readonly measured: MeasuredCosts) {
-    this.interruption = measured.waits ? measured.verify(1) : 0;
-  }
-
-  plain(rows: number): number {
-    return this.measured.plain(rows) + this.beside.median;
-  }
-
-  drafted(rows: number, k: number): number {
-    return this.measured.verify(rows) + this.measured.propose(k) + this.beside.median;
-  }
-
-  /** Forwards of so many rows took so many milliseconds each. */
-  sawPlain(rows: number, ms: number): void {
-    const beside = Math.max(0, ms - this.measured.plain(rows));
-    this.beside.see(Math.min(beside, this.measured.plain(1))); // a program slower than that is so whatever is chosen
-  }
-}
-
-/** The median of the last values, once there are enough of them. */
-class Recent {
-  private readonly values: number[] = [];
-  /** 0 before. */
-  median = 0;
-
-  see(value: number): void {
-    this.values.push(value);
-    if (this.values.length > recentSteps) this.values.shift();
-    if (this.values.length === recentSteps) this.median = [...this.values].sort((a, b) => a - b)[recentSteps >> 1] ?? 0;
-  }
-}
-
-const measured = new WeakMap<LanguageModel, Map<string, Promise<ObservedCosts>>>();
 
 /** What is measured. */
 export interface Measured {
@@ -82,93 +35,117 @@ export interface Measured {
   readonly at: { readonly sequence: number; readonly position: number; readonly token: number };
 }
 
+const known = new WeakMap<LanguageModel, Map<string, StepCosts>>();
+
+/** What has been measured for such a session already. */
+export function knownCosts(session: DecodeSession, what: Omit<Measured, "at">): StepCosts | undefined {
+  return known.get(session.model)?.get(keyOf(session, what));
+}
+
+const keyOf = (session: DecodeSession, { slots, shape, heads, waits }: Omit<Measured, "at">): string =>
+  JSON.stringify([slots, session.capacity, heads, waits, shape.paths]);
+
 /**
- * Measured once per model, draft's shape and session's size, on steps of a sequence: what they read behind its end is read again, and
- * the heads read what they would have to.
+ * Measured once per model, draft's shape and session's size, on steps of a sequence: what they read behind its end is read
+ * again, and the heads read what they would have to.
  */
-export function stepCosts(session: DecodeSession, what: Measured): Promise<ObservedCosts> {
+export async function stepCosts(session: DecodeSession, what: Measured): Promise<StepCosts> {
+  const costs = knownCosts(session, what) ?? (await measure(session, what));
+  const ofModel = known.get(session.model) ?? new Map<string, StepCosts>();
+  known.set(session.model, ofModel);
+  ofModel.set(keyOf(session, what), costs);
+  return costs;
+}
+
+/** Rounds: at least, at most, and the milliseconds after which they are enough. */
+const [leastRounds, mostRounds, enough] = [3, 11, 250];
+/** Steps of about so many milliseconds follow each other where they need not be waited for. */
+const burstMs = 2;
+
+async function measure(session: DecodeSession, what: Measured): Promise<StepCosts> {
   const { slots, shape, heads, waits } = what;
-  const ofModel = measured.get(session.model) ?? new Map<string, Promise<ObservedCosts>>();
-  measured.set(session.model, ofModel);
-  const key = JSON.stringify([slots, session.capacity, heads, waits, shape.paths]);
-  const known = ofModel.get(key) ?? measure(session, what).then((costs) => new ObservedCosts(costs));
-  ofModel.set(key, known);
-  known.catch(() => ofModel.delete(key));
-  return known;
-}
-
-const rounds = 5;
-/** Forwards in a row, where they need not wait for each other. */
-const inARow = 4;
-
-async function measure(session: DecodeSession, what: Measured): Promise<MeasuredCosts> {
-  const { slots, shape, heads, waits, at } = what;
   const widths = doubling(shape.size + 1);
-  const plain = samplesOf(doubling(slots));
-  const verify = samplesOf([...new Set([...widths, ...widths.map((width) => width * slots)])]);
-  const both = samplesOf(heads ? doubling(shape.depth + 1).slice(1) : []);
-  const read = (count: number): Promise<unknown> => {
-    const rows = Array.from({ length: count }, (_, i) => rowOf(shape, i, at));
-    return session.verify(rows, Array<Draw>(count).fill(greedy));
-  };
-  const goOn = (rows: number): Promise<unknown> => goOnFrom(session, at, rows);
-  const atOnce = waits ? 1 : inARow;
-  for (let round = 0; round < rounds; round++) {
-    await time(plain, 1, 2 * inARow, () => goOn(1));
-    for (const rows of plain.keys())
-      if (rows > 1) await time(plain, rows, 2 * inARow, () => repeat(read, rows, 2 * inARow));
-    for (const rows of verify.keys()) await time(verify, rows, atOnce, () => repeat(read, rows, atOnce));
-    for (const k of both.keys()) {
-      if (waits) await timeDraft(session, both, k, at, () => read(k));
-      else await time(both, k, 2 * inARow, () => goOn(k));
+  const plain = new Samples(doubling(slots));
+  const verify = new Samples([...new Set([...widths, ...widths.map((width) => width * slots)])]);
+  const both = new Samples(heads ? draftSizes(shape.depth + 1) : []);
+  let burst = 1;
+  const round = async (): Promise<void> => {
+    const unit = await time(burst, (count) => goOn(session, what, 1, count));
+    plain.add(1, unit, unit);
+    for (const rows of plain.sizes.slice(1))
+      plain.add(rows, await time(burst, (n) => read(session, what, rows, n)), unit);
+    for (const rows of verify.sizes) {
+      verify.add(rows, await time(waits ? 1 : burst, (count) => read(session, what, rows, count)), unit);
     }
-  }
+    for (const k of both.sizes) {
+      const drafted = waits ? timeDraft(session, what, k) : time(burst, (count) => goOn(session, what, k, count));
+      both.add(k, await drafted, unit);
+    }
+  };
+  await round(); // the steps are recorded
+  burst = Math.max(1, Math.min(inTurn, Math.floor(burstMs / plain.ms(1))));
+  for (const samples of [plain, verify, both]) samples.clear();
+  const began = performance.now();
+  for (let i = 0; i < mostRounds && (i < leastRounds || performance.now() - began < enough); i++) await round();
   session.interrupt();
-  const ofVerify = byEverySize(medians(verify));
-  const ofBoth = byEverySize(medians(both));
+  const forward = plain.ms(1);
+  const [ofPlain, ofVerify, ofBoth] = [plain, verify, both].map((samples) => samples.byEverySize(forward)) as [
+    Line,
+    Line,
+    Line,
+  ];
+  // The device stands still until the steps under way have landed, since what the heads have to read beforehand depends on
+  // them. A guess, until it was seen.
+  let stop = 2 * forward;
   return {
-    plain: byEverySize(medians(plain)),
-    verify: ofVerify,
-    propose: (k) => (heads && k > 1 ? Math.max(0, ofBoth(k) - ofVerify(k)) : 0),
-    waits,
+    plain: ofPlain,
+    drafted: (rows, k) => ofVerify(rows) + (heads && k > 1 ? Math.max(0, ofBoth(k) - ofVerify(k)) : 0),
+    get interruption() {
+      return waits ? forward : stop;
+    },
+    get lengthening() {
+      return waits ? 0 : stop;
+    },
+    tried: (ms) => {
+      stop += (Math.max(0, ms) - stop) / 4;
+    },
   };
 }
 
-async function time(samples: Samples, size: number, forwards: number, run: () => Promise<unknown>): Promise<void> {
+/** Of each of `count` steps. */
+async function time(count: number, take: (count: number) => Promise<unknown>): Promise<number> {
   const began = performance.now();
-  await run();
-  samples.get(size)?.push((performance.now() - began) / forwards);
+  await take(count);
+  return (performance.now() - began) / count;
 }
 
-const repeat = (run: (size: number) => Promise<unknown>, size: number, times: number): Promise<unknown> =>
-  Promise.all(Array.from({ length: times }, () => run(size)));
+const repeat = (count: number, run: () => Promise<unknown>): Promise<unknown> =>
+  Promise.all(Array.from({ length: count }, run));
 
-/** Two bursts of steps, one behind the other, as they are when nobody waits for them. */
-function goOnFrom(
-  session: DecodeSession,
-  { sequence, position, token }: Measured["at"],
-  rows: number,
-): Promise<unknown> {
+function read(session: DecodeSession, { shape, at }: Measured, count: number, times: number): Promise<unknown> {
+  const rows = Array.from({ length: count }, (_, i) => rowOf(shape, i, at));
+  const draws = Array<Draw>(count).fill(greedy);
+  return repeat(times, () => session.verify(rows, draws));
+}
+
+/** Steps that nobody waits for, of one text: with its last token it reads so many rows. */
+function goOn(session: DecodeSession, { at }: Measured, rows: number, count: number): Promise<unknown> {
+  const { sequence, position, token } = at;
   const layout = new SteadyLayout([{ slot: sequence, rows, draw: greedy }]);
   session.settle(layout, [{ position, token }]);
-  return Promise.all([session.goOn(layout, inARow), session.goOn(layout, inARow)]);
+  return session.goOn(layout, count);
 }
 
 /** As if the last draft had been right: the heads have as many positions to read as it was long. */
-async function timeDraft(
-  session: DecodeSession,
-  samples: Samples,
-  k: number,
-  { sequence, position }: Measured["at"],
-  read: () => Promise<unknown>,
-): Promise<void> {
+async function timeDraft(session: DecodeSession, what: Measured, k: number): Promise<number> {
+  const { sequence, position } = what.at;
   const propose = (to: number): unknown =>
     session.propose([{ sequence, to, draws: Array<Draw>(k - 1).fill(greedy) }], k);
   propose(Math.max(0, position - 1 - k));
-  await read();
-  await time(samples, k, 1, () => {
+  await read(session, what, 1, 1);
+  return time(1, () => {
     propose(position - 1);
-    return read();
+    return read(session, what, k, 1);
   });
 }
 
@@ -181,15 +158,49 @@ function rowOf(shape: DraftShape, i: number, { sequence, position }: Measured["a
   return { token: 0, sequence, position: start + (node?.depth ?? 0), branch };
 }
 
-/** ms, by size. */
-type Samples = Map<number, number[]>;
-const samplesOf = (sizes: readonly number[]): Samples => new Map(sizes.map((size) => [size, []]));
+/** By size. */
+type Line = (size: number) => number;
 
-/** Medians, by rising size. */
-function medians(samples: Samples): (readonly [number, number])[] {
-  const middle = (ms: readonly number[]): number => [...ms].sort((a, b) => a - b)[ms.length >> 1] ?? 0;
-  return [...samples].map(([size, ms]) => [size, middle(ms)] as const).sort(([a], [b]) => a - b);
+/** ms of steps by size, and how many times as long as the round's plain forward they took: a round is over before the machine changes. */
+class Samples {
+  private readonly samples = new Map<number, { readonly ms: number; readonly times: number }[]>();
+
+  /** sizes: rising. */
+  constructor(readonly sizes: readonly number[]) {}
+
+  add(size: number, ms: number, unit: number): void {
+    const samples = this.samples.get(size) ?? [];
+    samples.push({ ms, times: ms / unit });
+    this.samples.set(size, samples);
+  }
+
+  clear(): void {
+    this.samples.clear();
+  }
+
+  ms(size: number): number {
+    return median((this.samples.get(size) ?? []).map(({ ms }) => ms));
+  }
+
+  /**
+   * From what a plain forward takes. Between the sizes as on a line, beyond the last as at it; looked up, since every step
+   * asks for many.
+   */
+  byEverySize(unit: number): Line {
+    const table: number[] = [];
+    let [sizeBefore, msBefore] = [0, NaN];
+    for (const size of this.sizes) {
+      const ms = unit * median((this.samples.get(size) ?? []).map(({ times }) => times));
+      for (let at = table.length; at <= size; at++) {
+        table.push(sizeBefore === 0 ? ms : msBefore + ((ms - msBefore) * (at - sizeBefore)) / (size - sizeBefore));
+      }
+      [sizeBefore, msBefore] = [size, ms];
+    }
+    return (size) => table[Math.min(size, table.length - 1)] ?? NaN;
+  }
 }
+
+const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1] ?? NaN;
 
 /** 1, 2, 4, … and n. */
 function doubling(n: number): number[] {
@@ -198,14 +209,9 @@ function doubling(n: number): number[] {
   return [...sizes, n];
 }
 
-/** Between the sizes as on a line, beyond the last as at it; looked up, since every step asks for many. */
-function byEverySize(points: readonly (readonly [size: number, ms: number])[]): (size: number) => number {
-  const table: number[] = [];
-  for (const [i, [size, ms]] of points.entries()) {
-    const [sizeBefore, msBefore] = points[i - 1] ?? [0, ms];
-    for (let at = table.length; at <= size; at++) {
-      table.push(msBefore + ((ms - msBefore) * (at - sizeBefore)) / (size - sizeBefore));
-    }
-  }
-  return (size) => table[Math.min(size, table.length - 1)] ?? NaN;
+/** The sizes of drafts that are chosen, each with the token before it, up to n. */
+function draftSizes(n: number): number[] {
+  const sizes: number[] = [];
+  for (let size = 0; size < n - 1;) sizes.push(1 + (size = sizeAbove(size, n - 1)));
+  return sizes;
 }

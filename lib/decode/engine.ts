@@ -3,7 +3,7 @@ import { performance } from "node:perf_hooks";
 import type { LanguageModel } from "../mtp/model.js";
 import { judgeByRejection, judgeByTypicality, judgeExactly, type Judged, type Place } from "./acceptance.js";
 import { Acceptance, chooseLengths, experienceOf } from "./adaptive.js";
-import { stepCosts, type ObservedCosts } from "./costs.js";
+import { knownCosts, stepCosts, type Measured, type StepCosts } from "./costs.js";
 import type { DraftPredictor, DraftSession } from "./drafts.js";
 import type { GenerateSettings, Verification } from "./options.js";
 import { DecodeSession, drawnPlace, lastPlace } from "./session.js";
@@ -72,8 +72,8 @@ interface Flight {
   readonly ahead: boolean;
   /** Whether it is known how many tokens it adds: nobody drafts. */
   readonly certain: boolean;
-  /** Steps that had been recorded before it. */
-  readonly recordings: number;
+  /** Of one step with longer drafts than have paid. */
+  readonly tries?: SteadyLayout | undefined;
 }
 
 interface Asking {
@@ -87,17 +87,17 @@ export class DecodeEngine {
   private readonly drafts: DraftSession | undefined;
   private readonly active = new Map<Sequence, Acceptance>();
   private readonly free: number[];
-  private costs: ObservedCosts | undefined;
+  private costs: StepCosts | undefined;
   /** Forwards under way, the oldest first, by those whose results arrive together. */
   private readonly flights: Flight[] = [];
-  /** What landed last. */
-  private before: Flight | undefined;
   /** Forwards that have arrived and were not passed on yet. */
   private readonly landed: Forward[] = [];
   private readonly pace = new Pace();
   /** Where rows find the token that was drawn last for a sequence, while it is not known here. */
   private readonly places = new Map<Sequence, number>();
   /** Of the last steady steps. */
+  /** What paid when drafts were last chosen, and how many steps to take with them at once. */
+  private chosen = { lengths: "", steps: 1 };
   private layout: { readonly layout: SteadyLayout; readonly going: readonly Sequence[] } | undefined;
 
   constructor(
@@ -153,7 +153,8 @@ export class DecodeEngine {
       const flight = this.flights.shift();
       if (!flight) return new Map();
       this.landed.push(...(await flight.forwards));
-      this.observe(flight);
+      const ms = this.pace.landed(this.landed.length);
+      if (flight.tries) this.costs?.tried(ms - this.costs.drafted(flight.tries.rows, flight.tries.longest));
     }
     const forward = this.landed.shift();
     const steps = forward ? this.land(forward) : new Map<Sequence, DecodeStep>();
@@ -173,16 +174,15 @@ export class DecodeEngine {
   /** Starts what can be started: two flights are under way, so that the device need not wait for the host. */
   private takeOff(): void {
     while (this.flights.length < 2 && this.flights.every(({ ahead }) => ahead)) {
-      const { recordings } = this.session;
       const flight = this.nextFlight();
       if (!flight) return;
       flight.forwards.catch(() => undefined); // it is thrown where it is awaited
-      this.flights.push({ ...flight, recordings });
+      this.flights.push(flight);
     }
   }
 
   /** undefined: what is under way has to land first, or nothing is left to do. */
-  private nextFlight(): Omit<Flight, "recordings"> | undefined {
+  private nextFlight(): Flight | undefined {
     const certain = this.flights.every((flight) => flight.certain);
     const going = [...this.active.keys()].filter(({ finished }) => finished === undefined);
     const lengths = this.chooseLengths(going);
@@ -204,22 +204,8 @@ export class DecodeEngine {
     return !this.drafts && this.options.shape.isChain && this.options.verify === "exact";
   }
 
-  /** How long forwards take that follow each other closely, for those who choose what comes next. */
-  private observe(flight: Flight): void {
-    const { landed, costs, before, session } = this;
-    const ms = this.pace.landed(landed.length);
-    this.before = flight;
-    const parts = landed[0]?.parts ?? [];
-    const follows = flight.certain && before?.certain === true && before.recordings === session.recordings;
-    if (follows && parts.every(({ rows }) => rows === 1)) costs?.sawPlain(parts.length, ms);
-  }
-
   /** Steps that the host does not wait for, several where that is a matter of little time. */
-  private goOn(
-    going: readonly Sequence[],
-    lengths: readonly number[],
-    certain: boolean,
-  ): Omit<Flight, "recordings"> | undefined {
+  private goOn(going: readonly Sequence[], lengths: readonly number[], certain: boolean): Flight | undefined {
     const layout = this.layoutOf(going, lengths);
     if (!this.session.follows(layout)) {
       if (!certain) return undefined;
@@ -229,15 +215,18 @@ export class DecodeEngine {
       );
     }
     const drafts = layout.asking.length > 0;
-    const most = drafts && this.options.adaptive ? 1 : this.pace.forwards;
+    const adaptive = drafts && this.options.adaptive;
+    const tries = going.some((sequence, i) => (lengths[i] ?? 0) > (this.active.get(sequence)?.paid ?? Infinity));
+    const most = !adaptive ? this.pace.forwards : tries ? 1 : Math.min(this.pace.forwards, this.patience(lengths));
     let turns = 0;
     do {
       for (const [i, sequence] of going.entries()) sequence.goOn(1 + (lengths[i] ?? 0));
       turns++;
     } while (turns < most && going.every(({ canGoAhead }) => canGoAhead));
-    for (const sequence of going) {
+    for (const [i, sequence] of going.entries()) {
       this.places.set(sequence, lastPlace(sequence.slot));
       if (!drafts) this.active.get(sequence)?.passed(turns);
+      this.active.get(sequence)?.drafts(lengths[i] ?? 0);
     }
     const parts = going.map((sequence, i) => {
       const rows = 1 + (lengths[i] ?? 0);
@@ -246,7 +235,15 @@ export class DecodeEngine {
     const forwards = this.session
       .goOn(layout, turns)
       .then((verdicts) => verdicts.map((verdict) => ({ parts, verdict, layout })));
-    return { forwards, ahead: true, certain: !drafts };
+    return { forwards, ahead: true, certain: !drafts, tries: adaptive && tries ? layout : undefined };
+  }
+
+  /** Steps to take before choosing again: the more the longer nothing has changed. */
+  private patience(lengths: readonly number[]): number {
+    const now = lengths.join();
+    const { steps, lengths: before } = this.chosen;
+    this.chosen = { lengths: now, steps: now === before ? Math.min(2 * steps, inTurn) : 1 };
+    return this.chosen.steps;
   }
 
   /** The same object as long as the same sequences draft the same lengths. */
@@ -390,13 +387,11 @@ export class DecodeEngine {
   }
 
   /** Of a text that is about to get its second token or a later one. */
-  private async measureSteps(going: readonly Sequence[]): Promise<ObservedCosts | undefined> {
+  private async measureSteps(going: readonly Sequence[]): Promise<StepCosts | undefined> {
     const sequence = going.find(({ decoding, lastPosition }) => decoding && lastPosition > 0);
     if (!this.options.adaptive || !sequence) return undefined;
-    const { slots, shape } = this.options;
     const { slot, lastPosition: position, lastToken: token = 0 } = sequence;
-    const at = { sequence: slot, position, token };
-    return stepCosts(this.session, { slots, shape, heads: !this.drafts, waits: !this.draftsOnDevice, at });
+    return stepCosts(this.session, { ...this.whatToMeasure, at: { sequence: slot, position, token } });
   }
 
   /** lengths: of the drafts of those that decode, in order. */
@@ -405,6 +400,7 @@ export class DecodeEngine {
     const asking = decoding
       .map((sequence, i) => ({ sequence, count: lengths[i] ?? 0 }))
       .filter(({ count }) => count > 0);
+    for (const { sequence, count } of asking) this.active.get(sequence)?.drafts(count);
     const logits = this.drafts ? undefined : this.askHeads(asking);
     const { shape } = this.options;
     const proposed = this.drafts
@@ -421,6 +417,11 @@ export class DecodeEngine {
     return { asked: parts, requests: asking.length, logits };
   }
 
+  private get whatToMeasure(): Omit<Measured, "at"> {
+    const { slots, shape } = this.options;
+    return { slots, shape, heads: !this.drafts, waits: !this.draftsOnDevice };
+  }
+
   /** Of each sequence that decodes, how many nodes its next draft has; undefined: steps have to be measured first. */
   private chooseLengths(going: readonly Sequence[]): readonly number[] | undefined {
     const { shape, adaptive } = this.options;
@@ -429,9 +430,9 @@ export class DecodeEngine {
     const most = (room: number): number => (this.drafts ? shape.sizeWithin(room - 1) : shape.size);
     const limits = decoding.map(({ room, lastPosition }) => (lastPosition > 0 ? most(room) : 0));
     if (!adaptive || limits.every((limit) => limit === 0)) return limits;
+    this.costs ??= knownCosts(this.session, this.whatToMeasure);
     // The first token of a text comes before anything is measured.
-    if (decoding.some(({ added }) => added === 0)) return decoding.map(() => 0);
-    if (!this.costs) return undefined;
+    if (!this.costs) return decoding.some(({ added }) => added === 0) ? decoding.map(() => 0) : undefined;
     const drafting = decoding.map((sequence, i) => ({
       acceptance: this.active.get(sequence) ?? new Acceptance(shape),
       limit: limits[i] ?? 0,
@@ -465,7 +466,6 @@ class Pace {
   private msPerForward = Infinity;
   private last: number | undefined;
 
-  /** Milliseconds for each of these, since the ones before. */
   landed(forwards: number): number {
     const now = performance.now();
     const ms = (now - (this.last ?? -Infinity)) / forwards;

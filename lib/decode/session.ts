@@ -103,11 +103,6 @@ export class DecodeSession {
     this.steady = new SteadySteps(this.forwards(), this.steps, slots);
   }
 
-  /** Steps that were recorded so far: those that take longer than they will. */
-  get recordings(): number {
-    return this.steps.recordings;
-  }
-
   /** Forgets the slot's sequence: the next one starts at position 0. */
   release(slot: number): void {
     this.positionsRead[slot]?.fill(0);

@@ -29,8 +29,6 @@ const worthRecording = 8;
 export class RecordedSteps {
   private readonly steps = new Map<string, Step>();
   private readonly wanted = new Map<string, number>();
-  /** Steps that were recorded so far. */
-  recordings = 0;
   /** Changes whenever a step comes or goes. */
   version = 0;
 
@@ -47,7 +45,6 @@ export class RecordedSteps {
     let step = this.steps.get(key) as Step<I> | undefined;
     this.steps.delete(key);
     if (!step) {
-      this.recordings++;
       this.version++;
       const inputs = inputsOf(rows);
       let outputs: Tensor[] = [];

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { Acceptance, chooseLengths, Experience } from "../../lib/decode/adaptive.js";
-import { ObservedCosts, type StepCosts } from "../../lib/decode/costs.js";
+import type { StepCosts } from "../../lib/decode/costs.js";
 import { draftModel, promptLookup, type DraftPredictor } from "../../lib/decode/drafts.js";
 import { generateTokens } from "../../lib/decode/generate.js";
 import type { Draw } from "../../lib/decode/inputs.js";
@@ -127,6 +127,8 @@ describe("chooseLengths", () => {
     plain: () => 1,
     drafted: (rows, k) => Math.max(1, rows / 4) + 0.1 * (k - 1),
     interruption: 1,
+    lengthening: 0,
+    tried: () => undefined,
   };
   const after = (steps: readonly (readonly [proposed: number, accepted: number])[]): Acceptance => {
     const acceptance = new Acceptance(shape);
@@ -151,6 +153,8 @@ describe("chooseLengths", () => {
       plain: () => 1.3,
       drafted: (rows) => 1 + rows / 10,
       interruption: 0,
+      lengthening: 0,
+      tried: () => undefined,
     });
     expect(lengths).toEqual([3, 0, 3]);
   });
@@ -174,6 +178,7 @@ describe("chooseLengths", () => {
     for (let step = 0; step < steps; step++) {
       const [length = 0] = chooseLengths([{ acceptance, limit: 3 }], shape, costs);
       counts[length] = (counts[length] ?? 0) + 1;
+      acceptance.drafts(length);
       if (length > 0) acceptance.observe(length, upTo(right(length)));
       else acceptance.passed(1);
     }
@@ -191,14 +196,22 @@ describe("chooseLengths", () => {
     expect(chosen(acceptance, 600, (length) => length)[3]).toBeGreaterThan(300);
   });
 
-  it("does not forget what it has not tried for long, but lets new tries weigh more", () => {
-    const [old, fresh] = [after(never), after(never)];
-    const before = old.likely(0);
-    old.passed(1000);
-    expect(old.likely(0)).toBe(before);
-    for (const acceptance of [old, fresh]) acceptance.observe(1, [0]);
-    expect(old.likely(0)).toBeGreaterThan(0.15);
-    expect(fresh.likely(0)).toBeLessThan(0.06);
+  it("thinks of what it has not tried for long as others have shown", () => {
+    const others = new Experience(shape);
+    for (let i = 0; i < 400; i++) others.see(0, i % 2 === 0);
+    const acceptance = new Acceptance(shape, others);
+    for (let i = 0; i < 60; i++) acceptance.observe(1, []);
+    const share = others.share(0);
+    const before = acceptance.likely(0);
+    expect(before).toBeLessThan(0.06);
+    acceptance.passed(48);
+    const half = acceptance.likely(0);
+    expect(half).toBeGreaterThan(before + 0.03);
+    expect(half).toBeLessThan(share);
+    acceptance.passed(1000);
+    expect(acceptance.likely(0)).toBeCloseTo(share, 4);
+    acceptance.observe(1, [0]); // and what comes then weighs as much as it does in a new text
+    expect(acceptance.likely(0)).toBeGreaterThan(share + 0.09);
   });
 });
 
@@ -223,6 +236,8 @@ describe("a tree's nodes", () => {
       plain: () => 1,
       drafted: (rows: number, k: number) => 1 + rows / 10 + 0.1 * (k - 1),
       interruption: 0,
+      lengthening: 0,
+      tried: () => undefined,
     };
     expect(chooseLengths([{ acceptance, limit: 4 }], shape, costs)).toEqual([4]);
     const other = new Acceptance(shape);
@@ -244,21 +259,6 @@ it("statistics count what was proposed after right places alone", () => {
     { proposed: 1, accepted: 1 },
   ]);
   expect(statistics.acceptances).toEqual([1, 0.5, 1]);
-});
-
-it("costs know what goes beside every forward, once it has been seen often", () => {
-  const costsOf = { plain: (rows: number) => rows, verify: (rows: number) => 2 * rows, propose: (k: number) => k };
-  const measured = { ...costsOf, waits: true };
-  const costs = new ObservedCosts(measured);
-  const all = (): number[] => [costs.plain(3), costs.drafted(4, 3)];
-  for (let i = 0; i < 8; i++) costs.sawPlain(2, 2.25);
-  expect(all()).toEqual([3, 11]);
-  costs.sawPlain(2, 40); // something came between
-  expect(all()).toEqual([3.25, 11.25]);
-  for (let i = 0; i < 9; i++) costs.sawPlain(2, 100);
-  expect(all()).toEqual([4, 12]); // what takes a hundred times as long is not decoding
-  for (let i = 0; i < 9; i++) costs.sawPlain(2, 1);
-  expect(all()).toEqual([3, 11]); // never less than nothing
 });
 
 it("a text starts from what the model's other texts have shown", () => {
