@@ -57,11 +57,8 @@ export function tokenDataset(items: Iterable<DatasetItem>, options: TokenDataset
   checkOptions("tokenDataset", options, ["vocabSize", "tokenizer", "crossDocuments"]);
   const { tokenizer = null, crossDocuments = false } = options;
   const vocabSize = options.vocabSize ?? tokenizer?.vocabSize;
-  if (vocabSize === undefined || !Number.isSafeInteger(vocabSize) || vocabSize < 1) {
-    const wanted = "a positive integer, or a tokenizer";
-    throw new ForetokenError("BAD_CONFIG", { op: "tokenDataset", argument: "vocabSize", wanted, got: `${vocabSize}` });
-  }
-  const documents = Array.from(items, (item, index) => checkedItem(item, index, vocabSize));
+  checkVocabSize("tokenDataset", vocabSize);
+  const documents = Array.from(items, (item, index) => checkedItem("tokenDataset", item, index, vocabSize));
   if (documents.length === 0) {
     throw new ForetokenError("BAD_DATA", { op: "tokenDataset", argument: "items", wanted: "documents", got: "none" });
   }
@@ -163,7 +160,7 @@ export class StreamDataset implements Dataset {
 }
 
 /** SHA-256 of a stream's tokens, document ends and loss mask. */
-function fingerprintOf({ tokens, lossMask, ends, crossDocuments }: TokenStream): string {
+export function fingerprintOf({ tokens, lossMask, ends, crossDocuments }: TokenStream): string {
   const hash = createHash("sha256");
   hash.update(`${tokens.BYTES_PER_ELEMENT} ${tokens.length} ${ends.length} ${crossDocuments} ${lossMask !== null}\n`);
   for (const part of [tokens, ends, lossMask]) if (part !== null) hash.update(part);
@@ -175,10 +172,16 @@ function newTokens(length: number, vocabSize: number): Uint8Array | Uint16Array 
   return vocabSize <= 1 << 16 ? new Uint16Array(length) : new Int32Array(length);
 }
 
-function checkedItem(item: DatasetItem, index: number, vocabSize: number): DatasetItem {
+export function checkVocabSize(op: string, vocabSize: number | undefined): asserts vocabSize is number {
+  if (vocabSize !== undefined && Number.isSafeInteger(vocabSize) && vocabSize >= 1) return;
+  const wanted = "a positive integer, or a tokenizer";
+  throw new ForetokenError("BAD_CONFIG", { op, argument: "vocabSize", wanted, got: `${vocabSize}` });
+}
+
+export function checkedItem(op: string, item: DatasetItem, index: number, vocabSize: number): DatasetItem {
   const { tokens, lossMask } = item;
   const refuse = (argument: string, wanted: string, got: string) =>
-    new ForetokenError("BAD_DATA", { op: "tokenDataset", argument: `items[${index}].${argument}`, wanted, got });
+    new ForetokenError("BAD_DATA", { op, argument: `items[${index}].${argument}`, wanted, got });
   if (tokens.length === 0) throw refuse("tokens", "at least one token", "none");
   for (let i = 0; i < tokens.length; i++) {
     const token = tokens[i] ?? NaN;
@@ -192,13 +195,13 @@ function checkedItem(item: DatasetItem, index: number, vocabSize: number): Datas
   return item;
 }
 
-function checkShape(shape: BatchShape): void {
+export function checkShape(shape: BatchShape): void {
   checkCount("batchSize", shape.batchSize, 1);
   checkCount("contextLength", shape.contextLength, 1);
   checkCount("lookahead", shape.lookahead, 1);
 }
 
-function checkCount(argument: string, value: number, least: number): void {
+export function checkCount(argument: string, value: number, least: number): void {
   if (Number.isSafeInteger(value) && value >= least) return;
   throw new ForetokenError("BAD_CONFIG", { op: "dataset", argument, wanted: `an integer ≥ ${least}`, got: `${value}` });
 }

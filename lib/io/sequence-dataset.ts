@@ -1,0 +1,88 @@
+// Sequences that stand for themselves: one per row, from its first token on, the rest of the row padding. Where a task's
+// positions mean something a window that begins anywhere would cut them in two.
+import { ForetokenError } from "../errors.js";
+import { type Batch, type BatchShape, emptyBatch, fillRow } from "./batch.js";
+import {
+  type BatchOptions,
+  checkCount,
+  checkedItem,
+  checkShape,
+  checkVocabSize,
+  type DatasetItem,
+  fingerprintOf,
+  joinDocuments,
+  StreamDataset,
+} from "./dataset.js";
+import { permute } from "./shuffle.js";
+import type { Tokenizer } from "./tokenizer.js";
+
+/**
+ * A dataset whose rows are whole sequences of at most T+1 tokens: every epoch has each of them once, in an order that is a
+ * function of (seed, position). Errors: BAD_DATA as `tokenDataset`, and for a sequence longer than a row.
+ *
+ * @example
+ * const data = new SequenceDataset([{ tokens: [3, 1, 2] }, { tokens: [0, 1] }], { vocabSize: 4 });
+ */
+export class SequenceDataset extends StreamDataset {
+  private readonly longest: number;
+
+  constructor(
+    items: Iterable<DatasetItem>,
+    { vocabSize, tokenizer = null }: { readonly vocabSize: number; readonly tokenizer?: Tokenizer | null },
+  ) {
+    checkVocabSize("SequenceDataset", vocabSize);
+    const sequences = Array.from(items, (item, index) => checkedItem("SequenceDataset", item, index, vocabSize));
+    if (sequences.length === 0) {
+      const details = { op: "SequenceDataset", argument: "items", wanted: "sequences", got: "none" };
+      throw new ForetokenError("BAD_DATA", details);
+    }
+    const stream = joinDocuments(sequences, vocabSize, false);
+    super(stream, vocabSize, tokenizer, fingerprintOf(stream));
+    this.longest = sequences.reduce((longest, { tokens }) => Math.max(longest, tokens.length), 0);
+  }
+
+  /** Rows in one epoch: the number of sequences. */
+  override windowsPerEpoch(shape: BatchShape): number {
+    checkShape(shape);
+    if (this.longest > shape.contextLength + 1) {
+      throw new ForetokenError("BAD_DATA", {
+        op: "SequenceDataset",
+        argument: "contextLength",
+        wanted: `at least ${this.longest - 1}, one less than the longest sequence`,
+        got: `${shape.contextLength}`,
+      });
+    }
+    return this.documentCount;
+  }
+
+  override *batches(options: BatchOptions): Generator<Batch, void, undefined> {
+    const { seed = 0, position = 0, epochs = Infinity, batchSize } = options;
+    checkCount("position", position, 0);
+    if (epochs !== Infinity) checkCount("epochs", epochs, 0);
+    const count = this.windowsPerEpoch(options);
+    for (let first = position; first < count * epochs; first += batchSize) {
+      const last = Math.min(first + batchSize, count * epochs);
+      const place = (row: number): number => permute(row % count, count, seed, Math.floor(row / count));
+      yield this.rows(options, first, last, place);
+    }
+  }
+
+  override *evalBatches(shape: BatchShape): Generator<Batch, void, undefined> {
+    const count = this.windowsPerEpoch(shape);
+    for (let first = 0; first < count; first += shape.batchSize) {
+      yield this.rows(shape, first, Math.min(first + shape.batchSize, count), (row) => row);
+    }
+  }
+
+  private rows(shape: BatchShape, first: number, last: number, place: (row: number) => number): Batch {
+    const batch = emptyBatch(shape, last);
+    const { ends } = this.stream;
+    for (let row = first; row < last; row++) {
+      const sequence = place(row);
+      const end = ends[sequence] ?? 0;
+      const alone = { ...this.stream, ends: Float64Array.of(end) };
+      fillRow(batch, row - first, alone, sequence === 0 ? 0 : (ends[sequence - 1] ?? 0), false);
+    }
+    return batch;
+  }
+}
