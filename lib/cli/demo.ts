@@ -3,13 +3,12 @@
 // is measured on packages it has not seen, beside a count model, and writes, with drafts and without.
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { generate } from "../decode/generate.js";
-import { ForetokenError } from "../errors.js";
 import { byteTokenizer } from "../io/tokenizer.js";
 import type { Dataset } from "../io/dataset.js";
 import { LanguageModel } from "../mtp/model.js";
+import { codeFolder, codePackages, codePaths } from "../tasks/bytes.js";
 import { TrigramModel } from "../tasks/ngram.js";
 import type { StepMetrics } from "../train/metrics.js";
 import type { Trainer } from "../train/trainer.js";
@@ -23,22 +22,7 @@ import { bitsOf, headTable } from "./report.js";
 import { memoryLine, nextLines, quoted, runTraining, shortest } from "./run.js";
 import { wholeNumber } from "./values.js";
 
-/** Packages with readable sources; no bundles and no minified files, which are copies of others. */
-const packages = [
-  "@eslint-community/regexpp",
-  "@typescript-eslint/eslint-plugin",
-  "@typescript-eslint/scope-manager",
-  "@typescript-eslint/typescript-estree",
-  "@typescript-eslint/utils",
-  "ajv",
-  "eslint",
-  "fast-check",
-  "postcss",
-  "tar",
-  "yargs",
-  "zod",
-];
-const heldOut = ["commander", "magic-string", "semver"];
+const { train: packages, eval: heldOut } = codePackages;
 
 const modelSize = { hiddenSize: 256, trunkLayers: 5, numAttentionHeads: 4, maxPositions: 256, futureTokens: 4 };
 const defaultSteps = 1000;
@@ -52,14 +36,12 @@ interface DemoOptions extends CommonOptions {
   readonly out?: string;
 }
 
-const root = fileURLToPath(new URL("../../", import.meta.url));
-
 async function demo(options: DemoOptions): Promise<number> {
   const started = performance.now();
   const from = process.cwd();
   const output = new Output(options);
   const device = chosenDevice(options);
-  const out = options.out === undefined ? freshFolder(join(root, "runs/demo")) : resolve(options.out);
+  const out = options.out === undefined ? freshFolder(join(codeFolder, "runs/demo")) : resolve(options.out);
   const plan = dataPlan();
   const data = readData(plan);
   output.line(`Learning the code of ${packages.join(", ")};\nheld out: ${heldOut.join(", ")}.\n`);
@@ -81,25 +63,7 @@ async function demo(options: DemoOptions): Promise<number> {
 }
 
 function dataPlan(): DataPlan {
-  const wanted = [...packages, ...heldOut];
-  const missing = wanted.filter((name) => !existsSync(join(root, "node_modules", name)));
-  if (missing.length > 0) {
-    const details = {
-      op: "demo",
-      argument: "node_modules",
-      wanted: "the packages to learn from",
-      got: `no ${missing.join(", ")}`,
-    };
-    throw new ForetokenError("BAD_DATA", { ...details, remedy: "Run npm ci in the repository first." });
-  }
-  const patterns = wanted.map((name) => `node_modules/${name}/**/*.{ts,mts,js,mjs,cjs}`);
-  const leftOut = [
-    "!**/*.min.*",
-    "!node_modules/*/node_modules/**",
-    "!node_modules/@*/*/node_modules/**",
-    "!**/*.bundle.js",
-  ];
-  return { paths: [...patterns, ...leftOut], from: root, evalFraction: 0, heldOut };
+  return { paths: codePaths("demo", codeFolder, codePackages), from: codeFolder, evalFraction: 0, heldOut };
 }
 
 /** The folder itself, or the first of folder-2, folder-3 … that is not there. */

@@ -15,6 +15,12 @@ export interface TaskSequence {
   readonly judged: Uint8Array;
 }
 
+/** A question and its answer. */
+export interface PromptedSequence extends TaskSequence {
+  /** Tokens of the question: the answer is the rest. */
+  readonly promptLength: number;
+}
+
 export interface DrawOptions {
   /** Default 0. */
   readonly seed?: number | undefined;
@@ -22,7 +28,10 @@ export interface DrawOptions {
   readonly count?: number | undefined;
 }
 
-/** What a predictor that knows the generator pays and gets, per head, head 1 first: means over the head's targets. */
+/**
+ * What a predictor that knows the generator pays and gets, per head, head 1 first: means over the head's targets, NaN
+ * where they are not known.
+ */
 export interface Bayes {
   /** Nats. */
   readonly losses: readonly number[];

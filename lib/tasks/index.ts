@@ -1,0 +1,34 @@
+// foretoken/tasks: data whose answers are known, and the code and the count model that a byte model is measured with.
+export { Random } from "./random.js";
+export {
+  taskDataset,
+  type Bayes,
+  type DrawOptions,
+  type PromptedSequence,
+  type Split,
+  type Task,
+  type TaskDatasetOptions,
+  type TaskSequence,
+} from "./task.js";
+export { SequenceDataset } from "../io/sequence-dataset.js";
+export { induction, type InductionOptions, type InductionTask } from "./induction.js";
+export {
+  evaluateExpression,
+  polynomialArithmetic,
+  type Expression,
+  type Polynomial,
+  type PolynomialOptions,
+  type PolynomialSequence,
+  type PolynomialTask,
+} from "./polynomial.js";
+export { starGraph, type StarGraphOptions, type StarGraphTask } from "./star-graph.js";
+export {
+  choicePoints,
+  type ChoicePointsOptions,
+  type ChoicePointsTask,
+  type ChoiceTerms,
+  type Segment,
+} from "./choice-points.js";
+export { entropy, twoTokenEntropies, type TwoTokenEntropies } from "./entropy.js";
+export { codePackages, realCode, type RealCodeOptions } from "./bytes.js";
+export { TrigramModel } from "./ngram.js";
