@@ -1,9 +1,11 @@
 // foretoken/tasks: data whose answers are known, and the code and the count model that a byte model is measured with.
 export { Random } from "./random.js";
 export {
+  gradeAnswer,
   taskDataset,
   type Bayes,
   type DrawOptions,
+  type Grade,
   type PromptedSequence,
   type Split,
   type Task,

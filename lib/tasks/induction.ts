@@ -15,7 +15,7 @@ export interface InductionOptions {
   readonly secondTokens?: number | undefined;
   /** Names of a story, no two of which share a token. Default 3. */
   readonly names?: number | undefined;
-  /** At each place a name is mentioned once in so many. Default 4. */
+  /** At each place a name is mentioned once in so many. Default 3. */
   readonly mentionEvery?: number | undefined;
 }
 
@@ -64,7 +64,7 @@ export function induction(options: InductionOptions = {}): InductionTask {
 }
 
 function checkedSettings(task: string, options: InductionOptions): Settings {
-  const defaults = { length: 48, backgroundTokens: 16, firstTokens: 8, secondTokens: 24, names: 3, mentionEvery: 4 };
+  const defaults = { length: 48, backgroundTokens: 16, firstTokens: 8, secondTokens: 24, names: 3, mentionEvery: 3 };
   checkOptions(task, options, Object.keys(defaults));
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   const settings: Settings = { ...defaults, ...given };

@@ -81,6 +81,20 @@ export function taskDataset(task: Task, split: Split, options: TaskDatasetOption
   return new SequenceDataset(items, { vocabSize: task.vocabSize });
 }
 
+export interface Grade {
+  /** The first judged token is right. */
+  readonly first: boolean;
+  /** All judged tokens are. */
+  readonly whole: boolean;
+}
+
+/** Of an answer as a model wrote it behind the prompt: judged tokens that are missing are wrong. */
+export function gradeAnswer({ tokens, judged, promptLength }: PromptedSequence, answer: ArrayLike<number>): Grade {
+  const marked = Array.from(tokens.keys()).filter((t) => judged[t] === 1);
+  const right = marked.map((t) => answer[t - promptLength] === tokens[t]);
+  return { first: right[0] === true, whole: right.every(Boolean) };
+}
+
 /** One sequence in so many is held out. */
 export const heldOutShare = 8;
 const mostAttempts = 10_000;

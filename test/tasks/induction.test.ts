@@ -98,9 +98,9 @@ describe("induction", () => {
         known.set(begun, token);
         begun = undefined;
       } else if (token < 16) {
-        p = 3 / 4 / 16;
+        p = 2 / 3 / 16;
       } else {
-        p = known.has(token) ? 1 / 12 : ((3 - known.size) / 12) * (1 / (8 - known.size));
+        p = known.has(token) ? 1 / 9 : (3 - known.size) / 9 / (8 - known.size);
         begun = token;
       }
       if (t > 0) nats -= Math.log(p);
