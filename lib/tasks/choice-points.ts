@@ -112,28 +112,40 @@ function layOut(
   return { segments, tokenNames };
 }
 
+/** (V): what may follow each token. */
+function successorsOf(segments: readonly Segment[], vocabSize: number): (readonly number[])[] {
+  const next = Array.from({ length: vocabSize }, (): readonly number[] => []);
+  for (const [i, { choices, tails }] of segments.entries()) {
+    const after = segments[(i + 1) % segments.length]?.choices ?? [];
+    for (const [j, choice] of choices.entries()) next[choice] = (tails[j % tails.length] ?? []).slice(0, 1);
+    for (const tail of tails) {
+      for (const [place, token] of tail.entries()) {
+        const same = tail.slice(place + 1, place + 2);
+        next[token] = same.length > 0 ? same : after;
+      }
+    }
+  }
+  return next;
+}
+
+/** For each place of the round, which is where a sequence begins: what stands there, once for each choice before it. */
+function startsOf(segments: readonly Segment[]): number[][] {
+  return segments.flatMap(({ choices, tails }) => [
+    [...choices],
+    ...(tails[0] ?? []).map((_, place) => choices.map((_, j) => tails[j % tails.length]?.[place] ?? 0)),
+  ]);
+}
+
 /** The Markov chain of the segments, in its stationary distribution. */
 class Chain {
   private readonly next: readonly (readonly number[])[];
   /** (V): how often a token stands at a position. */
   private readonly stationary: Float64Array;
-  private readonly starts: readonly number[][];
+  private readonly starts: readonly (readonly number[])[];
 
   constructor(segments: readonly Segment[], vocabSize: number) {
-    const next = Array.from({ length: vocabSize }, (): readonly number[] => []);
-    for (const [i, { choices, tails }] of segments.entries()) {
-      for (const [j, choice] of choices.entries()) next[choice] = (tails[j % tails.length] ?? []).slice(0, 1);
-      const after = segments[(i + 1) % segments.length]?.choices ?? [];
-      for (const tail of tails)
-        for (const [place, token] of tail.entries())
-          next[token] = tail[place + 1] === undefined ? after : [tail[place + 1] ?? 0];
-    }
-    this.next = next;
-    // A start is drawn as a choice and how far behind it: each list holds what stands there, once for each choice.
-    this.starts = segments.flatMap(({ choices, tails }) => [
-      [...choices],
-      ...(tails[0] ?? []).map((_, place) => choices.map((_, j) => tails[j % tails.length]?.[place] ?? 0)),
-    ]);
+    this.next = successorsOf(segments, vocabSize);
+    this.starts = startsOf(segments);
     this.stationary = new Float64Array(vocabSize);
     for (const start of this.starts) {
       for (const token of start) {
