@@ -161,6 +161,23 @@ function sample(inputs: Inputs, { R = 0, V = 0 }: Sizes): () => void {
   return () => native().sample(logits, settings, counters, chosen, logProbability);
 }
 
+/** Texts that read four rows each. */
+function drafts(inputs: Inputs, { R = 0 }: Sizes): () => void {
+  const slots = Math.ceil(R / 4);
+  const rows = inputs.values("i32", [R, 2], (i) => (i % 2 === 0 ? i >> 3 : (i >> 1) % 4));
+  const draws = inputs.values("i32", [R, 5], (i) => (i % 5 === 0 ? Math.floor(i / 20) : i % 5));
+  const progress = inputs.values("i32", [slots, 2], (i) => (i % 2 === 0 ? 100 : 1));
+  const [columns, counters] = [inputs.filled("i32", [4, R], 0), inputs.filled("i32", [R, 4], 0)];
+  const [read, drawn] = [inputs.values("i32", [R], (i) => i), inputs.values("i32", [R], (i) => i + 1)];
+  const logs = inputs.f32([R]);
+  const [last, step] = [inputs.filled("i32", [slots], 0), inputs.filled("i32", [2], 0)];
+  const results = inputs.filled("i32", [8, 3, R], 0);
+  return () => {
+    native().draftRows(rows, draws, progress, 512, columns, counters);
+    native().acceptDraft(rows, read, drawn, logs, progress, last, step, results);
+  };
+}
+
 const tokens = { R: 8192, d: 4096 };
 const perRow = (name: string, prepare: Workload["prepare"], d = 4096): Workload => {
   return { name, measured: { R: 64, d }, modelled: { ...tokens, d }, growth: rows, prepare };
@@ -213,4 +230,5 @@ export const layers: readonly Workload[] = [
     growth: rows,
     prepare: sample,
   },
+  { name: "drafts", measured: { R: 16 }, modelled: { R: 64 }, growth: rows, prepare: drafts },
 ];
