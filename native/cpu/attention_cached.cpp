@@ -1,40 +1,41 @@
-// One query row against the cache. The keys of a sequence are cut at multiples of kRange positions; a task takes one
-// range of one (row, g), and the ranges of a row are put together in order. So a row's bits depend on its own prefix
-// alone, whatever else is in the batch, and one long sequence still keeps all threads busy. Where keys lie out of
-// order, as those of a tree's branches do, only their addresses change. (Tried: keys and values widened to floats once
-// for four rows of a sequence. Of 120 keys, D = 64, a row and head then takes 0.69 µs instead of 0.79, but a row
-// alone 1.18.)
-#include "attention.h"
+// Query rows against the cache. The keys of a sequence are cut at multiples of kRange positions, and the ranges of a
+// row are put together in order: so a row's bits depend on its own prefix alone, whatever else is in the batch and
+// whichever task takes a range. A task takes a few queries of the same keys, and all their ranges where that keeps the
+// threads busy. Where keys lie out of order, as those of a tree's branches do, only their addresses change.
+#include "attention_range.h"
 
 namespace FORETOKEN_LEVEL_NAMESPACE {
 namespace {
 
-constexpr int64_t kRange = 256;
-
 struct CachedShape {
-  int64_t R, H, G, D, slots, capacity, ranges;
+  int64_t R, H, G, group, D, slots, capacity, ranges;
 
   CachedShape(const View& q, const View& cache)
       : R(q.shape[0]),
         H(q.shape[1]),
         G(cache.shape[1]),
+        group(H / G),
         D(q.shape[2]),
         slots(cache.shape[0]),
         capacity(cache.shape[2]),
         ranges((capacity + kRange - 1) / kRange) {}
 };
 
+// What a query makes of its ranges, 64-byte aligned so that no two threads write to one line: of each range the sums
+// (D), the largest score and the total.
+struct Partials {
+  float* records;
+  int64_t D, ranges;
+
+  static int64_t size(int64_t D) { return (D + 2 + 15) / 16 * 16; }
+  float* sums(int64_t query, int64_t range) const { return records + (query * ranges + range) * size(D); }
+  float& largest(int64_t query, int64_t range) const { return sums(query, range)[D]; }
+  float& total(int64_t query, int64_t range) const { return sums(query, range)[D + 1]; }
+};
+
 // The keys a row sees: [first, last] of its sequence; none (last < 0) when out of range.
 struct Prefix {
   int64_t slot, first, last;
-
-  Prefix(const CachedShape& n, int64_t r, const In& sequence, const In& position, const In& first_key)
-      : slot(static_cast<const int32_t*>(sequence.data)[r]),
-        first(given(first_key) ? static_cast<const int32_t*>(first_key.data)[r] : 0),
-        last(static_cast<const int32_t*>(position.data)[r]) {
-    if (slot < 0 || slot >= n.slots || last >= n.capacity) last = -1;
-    first = first < 0 ? 0 : first;
-  }
   int64_t first_range() const { return first / kRange; }
   int64_t last_range() const { return last < 0 ? -1 : last / kRange; }
 };
@@ -43,258 +44,231 @@ struct Prefix {
 struct Branch {
   const int32_t* places;
   int64_t first;
+};
 
-  Branch(const In& branch, const Prefix& prefix, int64_t r)
-      : places(static_cast<const int32_t*>(branch.data) + r * last_dimension(branch)),
-        first(prefix.last + 1 - (given(branch) ? last_dimension(branch) : 0)) {}
-  int64_t place(int64_t s, int64_t capacity) const {
-    const int64_t place = places[s - first];
-    return place < 0 ? 0 : place < capacity ? place : capacity - 1;
+// All that a task reads of the arguments, side by side: what the caller has just written travels line by line to the
+// other threads, each of which waits for it.
+template <class S>
+struct CachedCall {
+  CachedShape n;
+  const S *q, *keys, *values;
+  S* out;
+  const int32_t *sequence, *position, *first_key, *branch;  // the last two or nullptr
+  int64_t branch_length;
+  float scale;
+  bool whole;      // a task takes all ranges of its queries
+  float* queries;  // (kQueries,D) per worker: query rows as floats
+  Partials
+      partials;  // (R,H,ranges) where the ranges of a row are tasks of their own, else (kQueries,ranges) per worker
+
+  Prefix prefix(int64_t r) const {
+    const int64_t slot = sequence[r], first = first_key ? first_key[r] : 0, last = position[r];
+    const bool valid = slot >= 0 && slot < n.slots && last < n.capacity;
+    return {slot, first < 0 ? 0 : first, valid ? last : -1};
+  }
+  Branch branch_of(const Prefix& prefix, int64_t r) const {
+    return {branch + r * branch_length, prefix.last + 1 - branch_length};
   }
 };
 
-// Of one range: softmax relative to its own maximum. (R,H,ranges) each, sums (R,H,ranges,D).
-struct Partials {
-  float *largest, *total, *sums;
-  float* queries;  // (D) per worker: a query row as floats
-
-  Partials(const CachedShape& n, int threads, Carver& carve)
-      : largest(carve.take<float>(n.R * n.H * n.ranges)),
-        total(carve.take<float>(n.R * n.H * n.ranges)),
-        sums(carve.take<float>(n.R * n.H * n.ranges * n.D)),
-        queries(carve.take<float>(threads * n.D)) {}
+// Up to kQueries queries of one g whose keys are in one slot and begin together.
+struct QueryRun {
+  int count;
+  int64_t g;
+  int64_t row[kQueries], place[kQueries];  // of each query: r, and (r,h) as one number
+  int64_t partial[kQueries];               // where in Partials it is
+  float* queries;                          // (count,D)
 };
 
-// Lane i of the result is the sum of x[i]'s lanes.
-Vec sums_of(const Vec (&x)[kWidth]) {
-#if defined(__AVX512F__)
-  Vec a[8], b[4];
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; i++)
-    a[i] = add(_mm512_unpacklo_ps(x[2 * i], x[2 * i + 1]), _mm512_unpackhi_ps(x[2 * i], x[2 * i + 1]));
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; i++)
-    b[i] = add(_mm512_shuffle_ps(a[2 * i], a[2 * i + 1], 0x44), _mm512_shuffle_ps(a[2 * i], a[2 * i + 1], 0xee));
-  // Each 128-bit lane of b[i] now holds its part of the sums 4i … 4i+3.
-  Vec c = add(_mm512_shuffle_f32x4(b[0], b[1], 0x88), _mm512_shuffle_f32x4(b[0], b[1], 0xdd));
-  Vec d = add(_mm512_shuffle_f32x4(b[2], b[3], 0x88), _mm512_shuffle_f32x4(b[2], b[3], 0xdd));
-  return add(_mm512_shuffle_f32x4(c, d, 0x88), _mm512_shuffle_f32x4(c, d, 0xdd));
-#else
-  Vec a[4], b[2];
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; i++)
-    a[i] = add(_mm256_unpacklo_ps(x[2 * i], x[2 * i + 1]), _mm256_unpackhi_ps(x[2 * i], x[2 * i + 1]));
-#pragma GCC unroll 2
-  for (int i = 0; i < 2; i++)
-    b[i] = add(_mm256_shuffle_ps(a[2 * i], a[2 * i + 1], 0x44), _mm256_shuffle_ps(a[2 * i], a[2 * i + 1], 0xee));
-  return add(_mm256_permute2f128_ps(b[0], b[1], 0x20), _mm256_permute2f128_ps(b[0], b[1], 0x31));
-#endif
+// Where the keys [first, first + count) of a row in a tree lie in its slot, as elements from the slot's start.
+void find_offsets(const Branch& branch, const CachedShape& n, int64_t first, int64_t count, int64_t* offsets) {
+  for (int64_t s = first; s < first + count; s++) {
+    int64_t place = s < branch.first ? s : branch.places[s - branch.first];
+    place = place < 0 ? 0 : place < n.capacity ? place : n.capacity - 1;
+    offsets[s - first] = place * n.D;
+  }
 }
 
-// Keys or values of a range, one after the other.
+// The queries of a run for which the range has keys.
 template <class S>
-struct InOrder {
-  const S* first;
-  int64_t D;
-  const S* operator[](int64_t s) const { return first + s * D; }
-};
-
-// Those at places of their own: s at slot + offsets[s].
-template <class S>
-struct Scattered {
-  const S* slot;
-  const int64_t* offsets;
-  const S* operator[](int64_t s) const { return slot + offsets[s]; }
-};
-
-// What a range reads. In a branch all of it is given as scattered, the first `straight` keys, a multiple of kWidth,
-// also in order: their scores need no table.
-template <class S>
-struct Range {
-  int64_t count, straight;
-  InOrder<S> keys, values;
-  Scattered<S> branch_keys, branch_values;
-};
-
-// `count` elements from `from` on as floats; kWhole: a whole vector of them.
-template <bool kWhole, class S>
-Vec load_some(const S* from, int64_t count) {
-  if constexpr (kWhole)
-    return load(from);
-  else
-    return load_n(from, count);
-}
-
-// scores[s] = scale·q·keys[s] for s in [first, end), −∞ up to the next whole vector. Returns the largest.
-// kWhole: D is a multiple of the vector's width.
-template <bool kWhole, class Rows>
-float score(const float* q, Rows keys, int64_t first, int64_t end, int64_t D, float scale, float* scores) {
-  Vec largest = broadcast(-__builtin_inff());
-  for (int64_t s = first; s < end; s += kWidth) {
-    Vec products[kWidth];
-    for (Vec& product : products) product = zero();
-    const int64_t here = end - s < kWidth ? end - s : kWidth;
-    for (int64_t j = 0; j < D; j += kWidth) {
-      const Vec query = load_some<kWhole>(q + j, D - j);
-      const auto add_key = [&](int64_t i) {
-        products[i] = fma(load_some<kWhole>(keys[s + i] + j, D - j), query, products[i]);
-      };
-      if (here == kWidth) {
-#pragma GCC unroll 16
-        for (int i = 0; i < kWidth; i++) add_key(i);
-      } else {
-        for (int64_t i = 0; i < here; i++) add_key(i);
+void attend_run(const CachedCall<S>& call, const QueryRun& run, int64_t index) {
+  const CachedShape& n = call.n;
+  RangeQuery queries[kQueries];
+  int64_t offsets[kQueries][kRange];  // written for trees alone
+  int count = 0;
+  const Prefix common = call.prefix(run.row[0]);
+  const int64_t first = index * kRange > common.first ? index * kRange : common.first;
+  for (int i = 0; i < run.count; i++) {
+    const Prefix prefix = call.prefix(run.row[i]);
+    if (index < prefix.first_range() || index > prefix.last_range()) continue;
+    const int64_t end = (index + 1) * kRange < prefix.last + 1 ? (index + 1) * kRange : prefix.last + 1;
+    int64_t straight = end - first;
+    if (call.branch_length > 0) {
+      const Branch branch = call.branch_of(prefix, run.row[i]);
+      if (branch.first < end) {
+        find_offsets(branch, n, first, end - first, offsets[count]);
+        straight = branch.first > first ? branch.first - first : 0;
       }
     }
-    Vec x = select_n(mul(broadcast(scale), sums_of(products)), broadcast(-__builtin_inff()), end - s);
-    store(scores + s, x);
-    largest = max(largest, x);
+    queries[count] = {run.queries + i * n.D,
+                      end - first,
+                      straight,
+                      offsets[count],
+                      &call.partials.largest(run.partial[i], index),
+                      &call.partials.total(run.partial[i], index),
+                      call.partials.sums(run.partial[i], index)};
+    count++;
   }
-  return reduce_max(largest);
-}
-
-// scores become exp(scores − largest). Returns their sum.
-float soften(float* scores, int64_t count, float largest) {
-  Vec total = zero();
-  for (int64_t s = 0; s < count; s += kWidth) {
-    Vec weight = exp(sub(load(scores + s), broadcast(largest)));
-    store(scores + s, weight);
-    total = add(total, weight);
-  }
-  return reduce_add(total);
-}
-
-// sums = Σ_s weights[s]·values[s], even and odd keys apart, each in order; kVectors vectors of D at a time.
-template <bool kWhole, class Rows>
-void gather_values(const float* weights, Rows values, int64_t count, int64_t D, float* sums) {
-  constexpr int kVectors = 4;
-  for (int64_t i = 0; i < D; i += kVectors * kWidth) {
-    const int64_t vectors = (D - i + kWidth - 1) / kWidth < kVectors ? (D - i + kWidth - 1) / kWidth : kVectors;
-    Vec even[kVectors] = {zero(), zero(), zero(), zero()}, odd[kVectors] = {zero(), zero(), zero(), zero()};
-    const auto add_key = [&](int64_t s, Vec(&sum)[kVectors]) {
-      const Vec weight = broadcast(weights[s]);
-      const auto value = values[s] + i;
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; v++)
-        if (v < vectors) sum[v] = fma(weight, load_some<kWhole>(value + v * kWidth, D - i - v * kWidth), sum[v]);
-    };
-    int64_t s = 0;
-    for (; s + 1 < count; s += 2) add_key(s, even), add_key(s + 1, odd);
-    if (s < count) add_key(s, even);
-    for (int v = 0; v < vectors; v++) {
-      const int64_t left = D - i - v * kWidth;
-      store_n(sums + i + v * kWidth, add(even[v], odd[v]), left);
-    }
-  }
-}
-
-// One query row over a range, as Partials have it.
-template <bool kWhole, bool kBranch, class S>
-void attend_keys(const float* query, const Range<S>& range, int64_t D, float scale, float& largest, float& total,
-                 float* sums) {
-  alignas(64) float scores[kRange];
-  largest = score<kWhole>(query, range.keys, 0, kBranch ? range.straight : range.count, D, scale, scores);
-  if constexpr (kBranch) {
-    const float other = score<kWhole>(query, range.branch_keys, range.straight, range.count, D, scale, scores);
-    largest = other > largest ? other : largest;
-  }
-  total = soften(scores, range.count, largest);
-  if constexpr (kBranch)
-    gather_values<kWhole>(scores, range.branch_values, range.count, D, sums);
-  else
-    gather_values<kWhole>(scores, range.values, range.count, D, sums);
-}
-
-template <bool kBranch, class S>
-void attend_heads(const CachedShape& n, const Range<S>& range, int64_t r, int64_t g, int64_t index, const In& q,
-                  float scale, float* query, const Partials& partials) {
-  const int64_t group = n.H / n.G;
-  for (int64_t h = g * group; h < (g + 1) * group; h++) {
-    const S* row = static_cast<const S*>(at(q, (r * n.H + h) * n.D));
-    for (int64_t i = 0; i < n.D; i += kWidth) store_n(query + i, load_n(row + i, n.D - i), n.D - i);
-    const int64_t place = (r * n.H + h) * n.ranges + index;
-    float &largest = partials.largest[place], &total = partials.total[place], *sums = partials.sums + place * n.D;
-    if (n.D % kWidth == 0)
-      attend_keys<true, kBranch>(query, range, n.D, scale, largest, total, sums);
-    else
-      attend_keys<false, kBranch>(query, range, n.D, scale, largest, total, sums);
-  }
-}
-
-template <class S>
-void attend_range(const CachedShape& n, const Prefix& prefix, int64_t r, int64_t g, int64_t index, const In& q,
-                  const In& key_cache, const In& value_cache, const Branch& branch, float scale, float* query,
-                  const Partials& partials) {
-  const int64_t first = index * kRange > prefix.first ? index * kRange : prefix.first;
-  const int64_t end = (index + 1) * kRange < prefix.last + 1 ? (index + 1) * kRange : prefix.last + 1;
-  const int64_t offset = (prefix.slot * n.G + g) * n.capacity * n.D;
-  const S *keys = static_cast<const S*>(at(key_cache, offset)),
-          *values = static_cast<const S*>(at(value_cache, offset));
-  Range<S> range{end - first, end - first, {keys + first * n.D, n.D}, {values + first * n.D, n.D}, {}, {}};
-  if (end <= branch.first) return attend_heads<false>(n, range, r, g, index, q, scale, query, partials);
-  int64_t offsets[kRange];
-  range.straight = branch.first > first ? (branch.first - first) / kWidth * kWidth : 0;
-  int64_t s = first;
-  for (; s < end && s < branch.first; s++) offsets[s - first] = s * n.D;
-  for (; s < end; s++) offsets[s - first] = branch.place(s, n.capacity) * n.D;
-  range.branch_keys = {keys, offsets};
-  range.branch_values = {values, offsets};
-  attend_heads<true>(n, range, r, g, index, q, scale, query, partials);
+  if (count == 0) return;
+  const int64_t slot = (common.slot * n.G + run.g) * n.capacity * n.D;
+  const S *keys = call.keys + slot, *values = call.values + slot;
+  attend_range<S>(queries, count, {keys + first * n.D, values + first * n.D, keys, values, n.D, call.scale});
 }
 
 // out = Σ_ranges sums·exp(largest − m) / Σ_ranges total·exp(largest − m), m the largest of all.
 template <class S>
-void combine_ranges(const CachedShape& n, const Prefix& prefix, const Partials& partials, int64_t row, S* out) {
-  int64_t first = row * n.ranges + prefix.first_range(), last = row * n.ranges + prefix.last_range();
-  float largest = -__builtin_inff();
-  for (int64_t i = first; i <= last; i++) largest = partials.largest[i] > largest ? partials.largest[i] : largest;
-  for (int64_t j = 0; j < n.D; j += kWidth) {
+void combine_ranges(const CachedCall<S>& call, const Prefix& prefix, int64_t query, int64_t place) {
+  const Partials& partials = call.partials;
+  const int64_t first = prefix.first_range(), last = prefix.last_range(), D = call.n.D;
+  float m = -__builtin_inff();
+  for (int64_t i = first; i <= last; i++) m = partials.largest(query, i) > m ? partials.largest(query, i) : m;
+  for (int64_t j = 0; j < D; j += kWidth) {
     Vec sum = zero(), total = zero();
     for (int64_t i = first; i <= last; i++) {
-      Vec weight = exp(broadcast(partials.largest[i] - largest));
-      sum = fma(weight, load_n(partials.sums + i * n.D + j, n.D - j), sum);
-      total = fma(weight, broadcast(partials.total[i]), total);
+      Vec weight = exp(broadcast(partials.largest(query, i) - m));
+      sum = fma(weight, load_n(partials.sums(query, i) + j, D - j), sum);
+      total = fma(weight, broadcast(partials.total(query, i)), total);
     }
-    store_n(out + j, prefix.last < 0 ? zero() : div(sum, total), n.D - j);
+    store_n(call.out + place * D + j, prefix.last < 0 ? zero() : div(sum, total), D - j);
   }
 }
 
+// Body: void(run). Of the queries [first, end) of g, row by row, those that share their keys together.
+template <class S, class Body>
+void for_runs(const CachedCall<S>& call, int64_t g, int64_t first, int64_t end, int worker, Body body) {
+  const CachedShape& n = call.n;
+  QueryRun run;
+  run.g = g;
+  run.queries = call.queries + worker * kQueries * n.D;
+  int64_t r = first / n.group, h = first % n.group;
+  while (first < end) {
+    const Prefix prefix = call.prefix(r);
+    for (run.count = 0; first < end && run.count < kQueries; run.count++, first++) {
+      const Prefix next = call.prefix(r);
+      if (next.slot != prefix.slot || next.first != prefix.first) break;
+      run.row[run.count] = r;
+      run.place[run.count] = r * n.H + g * n.group + h;
+      run.partial[run.count] = call.whole ? worker * kQueries + run.count : run.place[run.count];
+      if (++h == n.group) h = 0, r++;
+    }
+    body(run);
+  }
+}
+
+// Queries [first, end) of g over ranges.
 template <class S>
-void attend(const Call& call, const In& q, const In& key_cache, const In& value_cache, const In& sequence,
-            const In& position, const In& first_key, const In& branch, const Out& out, float scale) {
-  CachedShape n(q, key_cache);
-  Carver carve(call.workspace);
-  Partials partials(n, call.parallel ? call.parallel->threads : 1, carve);
-  parallel_for(call, n.R * n.G * n.ranges, [&](int64_t task, int worker) {
-    int64_t range = task % n.ranges, g = task / n.ranges % n.G, r = task / n.ranges / n.G;
-    Prefix prefix(n, r, sequence, position, first_key);
-    if (range < prefix.first_range() || range > prefix.last_range()) return;
-    attend_range<S>(n, prefix, r, g, range, q, key_cache, value_cache, Branch(branch, prefix, r), scale,
-                    partials.queries + worker * n.D, partials);
-  });
-  parallel_for(call, n.R, [&](int64_t r, int) {
-    Prefix prefix(n, r, sequence, position, first_key);
-    for (int64_t row = r * n.H; row < (r + 1) * n.H; row++)
-      combine_ranges(n, prefix, partials, row, static_cast<S*>(at(out, row * n.D)));
+void attend_queries(const CachedCall<S>& call, int64_t g, int64_t first, int64_t end, int64_t first_range,
+                    int64_t end_range, int worker) {
+  const int64_t D = call.n.D;
+  for_runs(call, g, first, end, worker, [&](const QueryRun& run) {
+    for (int i = 0; i < run.count; i++) {
+      const S* row = call.q + run.place[i] * D;
+      for (int64_t j = 0; j < D; j += kWidth) store_n(run.queries + i * D + j, load_n(row + j, D - j), D - j);
+    }
+    for (int64_t range = first_range; range < end_range; range++) attend_run(call, run, range);
+    for (int i = 0; call.whole && i < run.count; i++)
+      combine_ranges(call, call.prefix(run.row[i]), run.partial[i], run.place[i]);
   });
 }
+
+// How the work is cut, which changes no bit: a task takes `step` units of kQueries queries of one g; or, where they are
+// too few for the threads, one range of one.
+struct Cut {
+  int64_t blocks, units, step;
+  bool whole;
+
+  // Of few rows a thread's queries are one task: handing out a task costs as much as scoring a hundred keys.
+  Cut(const CachedShape& n, int threads) {
+    constexpr int64_t kFewRows = 16;
+    blocks = (n.R * n.group + kQueries - 1) / kQueries;
+    units = blocks * n.G;
+    whole = n.ranges == 1 || units % threads == 0 || units >= 2 * threads;
+    step = whole && n.R <= kFewRows ? (units + threads - 1) / threads : 1;
+  }
+  int64_t partials(const CachedShape& n, int threads) const { return whole ? threads * kQueries : n.R * n.H; }
+};
+
+template <class S>
+void attend(const Call& call, const CachedCall<S>& given, const Cut& cut) {
+  const int64_t queries = given.n.R * given.n.group;
+  if (cut.whole)
+    return parallel_for(call, (cut.units + cut.step - 1) / cut.step, [=](int64_t task, int worker) {
+      int64_t first = task * cut.step, last = first + cut.step < cut.units ? first + cut.step : cut.units;
+      while (first < last) {
+        const int64_t g = first / cut.blocks, block = first % cut.blocks;
+        const int64_t count = last - first < cut.blocks - block ? last - first : cut.blocks - block;
+        const int64_t end = (block + count) * kQueries;
+        attend_queries(given, g, block * kQueries, end < queries ? end : queries, 0, given.n.ranges, worker);
+        first += count;
+      }
+    });
+  parallel_for(call, cut.units * given.n.ranges, [=](int64_t task, int worker) {
+    const int64_t unit = task / given.n.ranges, range = task % given.n.ranges;
+    const int64_t first = unit % cut.blocks * kQueries, end = first + kQueries;
+    attend_queries(given, unit / cut.blocks, first, end < queries ? end : queries, range, range + 1, worker);
+  });
+  parallel_for(call, given.n.R, [=](int64_t r, int) {
+    for (int64_t place = r * given.n.H; place < (r + 1) * given.n.H; place++)
+      combine_ranges(given, given.prefix(r), place, place);
+  });
+}
+
+struct CachedWorkspace {
+  float *queries, *records;
+  CachedWorkspace(const CachedShape& n, const Cut& cut, int threads, Carver& carve)
+      : queries(carve.take<float>(threads * kQueries * n.D)),
+        records(carve.take<float>(cut.partials(n, threads) * n.ranges * Partials::size(n.D))) {}
+};
 
 }  // namespace
 
 size_t attention_cached_workspace(const Machine& machine, In q, In key_cache, In, In, In, In, In, Out, double) {
+  const CachedShape n(q, key_cache);
   Carver carve(nullptr);
-  Partials(CachedShape(q, key_cache), machine.threads, carve);
+  CachedWorkspace(n, Cut(n, machine.threads), machine.threads, carve);
   return carve.used;
 }
 
 void attention_cached(const Call& call, In q, In key_cache, In value_cache, In sequence, In position, In first_key,
                       In branch, Out out, double scale) {
+  const CachedShape n(q, key_cache);
+  const int threads = call.parallel ? call.parallel->threads : 1;
+  const Cut cut(n, threads);
+  Carver carve(call.workspace);
+  const CachedWorkspace workspace(n, cut, threads, carve);
+  const auto attend_stored = [&]<class S>() {
+    const auto rows = [](const View& view) { return static_cast<const int32_t*>(view.data); };
+    attend<S>(call,
+              {.n = n,
+               .q = static_cast<const S*>(q.data),
+               .keys = static_cast<const S*>(key_cache.data),
+               .values = static_cast<const S*>(value_cache.data),
+               .out = static_cast<S*>(out.data),
+               .sequence = rows(sequence),
+               .position = rows(position),
+               .first_key = rows(first_key),
+               .branch = rows(branch),
+               .branch_length = given(branch) ? last_dimension(branch) : 0,
+               .scale = static_cast<float>(scale),
+               .whole = cut.whole,
+               .queries = workspace.queries,
+               .partials = {workspace.records, n.D, n.ranges}},
+              cut);
+  };
   if (q.dtype == DType::bf16)
-    attend<bf16>(call, q, key_cache, value_cache, sequence, position, first_key, branch, out,
-                 static_cast<float>(scale));
+    attend_stored.template operator()<bf16>();
   else
-    attend<float>(call, q, key_cache, value_cache, sequence, position, first_key, branch, out,
-                  static_cast<float>(scale));
+    attend_stored.template operator()<float>();
 }
 
 }  // namespace FORETOKEN_LEVEL_NAMESPACE
