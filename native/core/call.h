@@ -28,6 +28,14 @@ struct Call {
   size_t workspace_bytes = 0;
 };
 
+// How the N columns of a packed weight are dealt out where few rows multiply it, a task each: columns of one. Whoever
+// fetches ahead for a thread asks here too.
+static inline int64_t share_columns(int64_t n, int threads) {
+  constexpr int64_t kLeast = 32, kMost = 512;
+  const int64_t each = (n + threads - 1) / threads, columns = (each + kLeast - 1) / kLeast * kLeast;
+  return columns < kMost ? columns : kMost;
+}
+
 // body(task, worker) for every task in [0, tasks).
 template <class Body>
 static inline void parallel_for(const Call& call, int64_t tasks, Body body) {

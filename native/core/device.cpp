@@ -119,8 +119,26 @@ uint32_t Device::begin_recording(Failure* failure) {
   return recording_id_ = allocator_->begin_recording();
 }
 
+// Each op is told of the packed weight that comes next; the last ones, of the first, which is read again when the
+// recording is replayed again.
+void Device::look_ahead(Recording& recording) const {
+  Ahead ahead;
+  for (int round = 0; round < 2; round++)
+    for (size_t i = recording.size(); i-- > 0;) {
+      recording[i].ahead = ahead;
+      const View weight = recording[i].task->weight();
+      if (!given(weight)) continue;
+      const int64_t n = weight.shape[0], bytes = backend_.packed_weight_bytes(weight.dtype, n, weight.shape[1]);
+      const int64_t share = bytes / std::max<int64_t>(1, n) * share_columns(n, machine_.threads);
+      constexpr int64_t kMost = UINT32_MAX;
+      ahead = {static_cast<const std::byte*>(weight.data), static_cast<uint32_t>(std::min(kMost, bytes)),
+               static_cast<uint32_t>(std::min(kMost, share))};
+    }
+}
+
 uint32_t Device::keep_recording() {
   allocator_->end_recording();
+  if (stream_) look_ahead(*recording_);
   recordings_[recording_id_] = std::move(recording_);
   recording_ = nullptr;
   return recording_id_;
@@ -137,11 +155,17 @@ uint32_t Device::abandon_recording() {
   return keep_recording();
 }
 
+void Device::run(const Recording& recording, Stream& stream) {
+  for (const auto& [task, ahead] : recording) {
+    parallel_->ahead = ahead;
+    task->run(stream);
+  }
+  parallel_->ahead = {};
+}
+
 Failure Device::replay(uint32_t id) {
   if (gpu_) return gpu_->replay(id);
-  enqueue_now([recording = recordings_.at(id)](Stream& stream) {
-    for (const auto& task : *recording) task->run(stream);
-  });
+  enqueue_now([this, recording = recordings_.at(id)](Stream& stream) { run(*recording, stream); });
   return {};
 }
 
@@ -149,9 +173,9 @@ Failure Device::replay_one(std::span<const uint32_t> ids, const int32_t* index) 
   if (gpu_) return gpu_->replay(ids.back());
   std::vector<std::shared_ptr<Recording>> recordings;
   for (const uint32_t id : ids) recordings.push_back(recordings_.at(id));
-  enqueue_now([recordings = std::move(recordings), index](Stream& stream) {
+  enqueue_now([this, recordings = std::move(recordings), index](Stream& stream) {
     const auto place = std::clamp(int64_t{*index}, int64_t{0}, static_cast<int64_t>(recordings.size()) - 1);
-    for (const auto& task : *recordings[place]) task->run(stream);
+    run(*recordings[place], stream);
   });
   return {};
 }

@@ -16,8 +16,13 @@
 
 namespace foretoken {
 
-// Ops kept to be run again and again. Shared: a replay may still be queued when the recording is freed.
-using Recording = std::vector<std::unique_ptr<Task>>;
+// An op kept to be run again and again, and what the ops after it will read.
+struct RecordedTask {
+  std::unique_ptr<Task> task;
+  Ahead ahead = {};
+};
+// Shared: a replay may still be queued when the recording is freed.
+using Recording = std::vector<RecordedTask>;
 
 class Device {
  public:
@@ -45,7 +50,7 @@ class Device {
     if (!recording_) {
       enqueue_now(std::forward<Function>(function));
     } else if (!dry_) {
-      recording_->push_back(std::make_unique<Made>(std::forward<Function>(function)));
+      recording_->push_back({std::make_unique<Made>(std::forward<Function>(function))});
     }
   }
 
@@ -87,6 +92,8 @@ class Device {
     if (sync_) stream_->wait();
   }
   uint32_t keep_recording();
+  void look_ahead(Recording& recording) const;
+  void run(const Recording& recording, Stream& stream);  // on the stream
 
   const Backend& backend_;
   const bool dry_, sync_;

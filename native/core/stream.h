@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "failure.h"
+#include "view.h"
 
 namespace foretoken {
 
@@ -20,6 +21,8 @@ class Stream;
 struct Task {
   virtual ~Task() = default;
   virtual void run(Stream& stream) = 0;
+  // The packed weight that it reads, if any.
+  virtual View weight() const { return {}; }
 };
 
 template <class Function>
@@ -27,6 +30,12 @@ struct TaskOf final : Task {
   template <class Given>
   explicit TaskOf(Given&& given) : function(std::forward<Given>(given)) {}
   void run(Stream& stream) override { function(stream); }
+  View weight() const override {
+    if constexpr (requires { function.weight(); })
+      return function.weight();
+    else
+      return {};
+  }
   Function function;
 };
 

@@ -1,6 +1,7 @@
 // Fork and join inside a kernel: the calling thread and the pool's workers share out tasks.
 #pragma once
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <thread>
@@ -9,6 +10,13 @@
 #include "call.h"
 
 namespace foretoken {
+
+// What will be read after a fork: thread t's share are `share` bytes at data + t·share, as far as there are any.
+// Threads that wait fetch theirs, so that the memory does not stand still meanwhile.
+struct Ahead {
+  const std::byte* data = nullptr;
+  uint32_t bytes = 0, share = 0;
+};
 
 class ThreadPool {
  public:
@@ -27,7 +35,7 @@ class ThreadPool {
 
   // Calls body once for every task and returns when all are done; once `cancelled` is set, tasks are skipped.
   // While another thread is inside, or when called from inside a task, the caller runs its tasks alone.
-  void run(int64_t tasks, Body body, void* context, const std::atomic<bool>& cancelled);
+  void run(int64_t tasks, Body body, void* context, const std::atomic<bool>& cancelled, const Ahead& ahead = {});
 
  private:
   // One fork. All but `claims` is written only while no task is left to claim, and read only by whoever then claims
@@ -38,12 +46,15 @@ class ThreadPool {
     std::atomic<void*> context{nullptr};
     std::atomic<int64_t> end{0};  // one past the last task
     std::atomic<const std::atomic<bool>*> cancelled{nullptr};
+    std::atomic<const std::byte*> ahead{nullptr};
+    std::atomic<uint32_t> ahead_bytes{0}, ahead_share{0};
   };
 
   void work(int worker);
-  bool run_one(int worker);
-  uint32_t run_rest(int worker);
-  void run_round(int64_t first, uint32_t tasks, Body body, void* context, const std::atomic<bool>& cancelled);
+  bool run_one(int worker, Ahead& ahead);
+  uint32_t run_rest(int worker, Ahead& ahead);
+  void run_round(int64_t first, uint32_t tasks, Body body, void* context, const std::atomic<bool>& cancelled,
+                 const Ahead& ahead);
   void wake_parked();
 
   const int threads_;
@@ -63,6 +74,7 @@ struct PoolParallel : Parallel {
   PoolParallel(std::shared_ptr<ThreadPool> pool, const std::atomic<bool>& cancelled);
   std::shared_ptr<ThreadPool> pool;
   const std::atomic<bool>& cancelled;
+  Ahead ahead;  // of the call that runs; of the stream's thread
 };
 
 }  // namespace foretoken

@@ -21,10 +21,6 @@ static int64_t task_columns(int64_t m, int64_t n) {
 // Of few rows, whose time is that of reading a packed weight: one task a thread, since the reading starts anew with
 // each (d = 256, f = 704 in L3, two threads: a step's products 168 µs, in tasks of 64 columns 183).
 constexpr int64_t kFewRows = 16;
-static int64_t few_rows_columns(int64_t n, int threads) {
-  constexpr int64_t kLeast = 32, kMost = 512;
-  return smaller(kMost, round_up(divide_up(n, threads), kLeast));
-}
 
 // Tasks of a result, down × across. Neighbours share rows of A where all of B stays in L2, else columns of B.
 constexpr int64_t kResidentBytes = 1 << 20;
@@ -37,15 +33,25 @@ struct TaskGrid {
 
 // ---- what becomes of a block of sums ------------------------------------------------------------------------------
 
+// Where elements lie; data may be nullptr.
+struct Elements {
+  void* data;
+  DType dtype;
+  explicit Elements(const View& view) : data(view.data), dtype(view.dtype) {}
+};
+
 // y = sums + bias? + residual?, rounded to y's dtype.
 struct Epilogue {
-  In bias, residual;
-  Out y;
+  Elements bias, residual, y;
+  int64_t n;  // columns of y
+
+  Epilogue(const In& bias_, const In& residual_, const Out& y_)
+      : bias(bias_), residual(residual_), y(y_), n(last_dimension(y_)) {}
 };
 
 // Whether the sums can be y itself.
 static bool stores_sums(const Epilogue& epilogue) {
-  return epilogue.y.dtype == DType::f32 && !given(epilogue.bias) && !given(epilogue.residual);
+  return epilogue.y.dtype == DType::f32 && !epilogue.bias.data && !epilogue.residual.data;
 }
 
 template <class Bias, class Residual, class Y>
@@ -65,19 +71,19 @@ static void finish_row(const float* sums, const Bias* bias, const Residual* resi
   }
 }
 
-// body(pointer to the element at `offset`), of type float or bf16; nullptr when the view is not given.
+// body(pointer to the element at `offset`), of type float or bf16; nullptr when there are none.
 template <class Body>
-static void with_pointer(const View& view, int64_t offset, Body body) {
-  if (view.dtype == DType::bf16)
-    body(given(view) ? static_cast<bf16*>(view.data) + offset : nullptr);
+static void with_pointer(const Elements& elements, int64_t offset, Body body) {
+  if (elements.dtype == DType::bf16)
+    body(elements.data ? static_cast<bf16*>(elements.data) + offset : nullptr);
   else
-    body(given(view) ? static_cast<float*>(view.data) + offset : nullptr);
+    body(elements.data ? static_cast<float*>(elements.data) + offset : nullptr);
 }
 
 // Rows × columns at (row, column) of y from sums with `stride` between rows.
 static void finish_block(const float* sums, int64_t stride, const Epilogue& epilogue, int64_t row, int64_t rows,
                          int64_t column, int64_t columns) {
-  int64_t n = last_dimension(epilogue.y);
+  int64_t n = epilogue.n;
   with_pointer(epilogue.bias, column, [&](auto* bias) {
     with_pointer(epilogue.residual, row * n + column, [&](auto* residual) {
       with_pointer(epilogue.y, row * n + column, [&](auto* y) {
@@ -109,9 +115,11 @@ struct RowWorkspace {
   int64_t packed, worker_packed, worker_sums;
 };
 
+static bool of_few_rows(const RowProduct& product) { return product.packed && product.m <= kFewRows; }
+
 static int64_t task_columns(const RowProduct& product, int threads) {
-  int64_t m = product.m, n = product.b.columns;
-  return product.packed && m <= kFewRows ? few_rows_columns(n, threads) : task_columns(m, n);
+  int64_t n = product.b.columns;
+  return of_few_rows(product) ? share_columns(n, threads) : task_columns(product.m, n);
 }
 
 static RowWorkspace row_workspace(const RowProduct& product, const Epilogue& epilogue, int threads) {
@@ -140,7 +148,48 @@ static Matrix columns_of(const Matrix& b, int64_t first, int64_t count) {
   return {static_cast<const char*>(b.data) + first * step, b.dtype, b.rows, count, b.stride, b.transposed};
 }
 
+// ---- few rows -------------------------------------------------------------------------------------------------------
+
+// All that a task reads of its arguments, side by side: what the caller has just written travels line by line to the
+// other threads, each of which waits for it.
+struct FewRows {
+  const void *a, *packed;  // (m,k), (k,n)
+  char* sums;              // (m,width) per worker; nullptr where y takes them
+  int64_t m, k, width;     // width: columns of a task
+  Epilogue epilogue;
+  DType dtype;
+  bool accumulate;
+};
+
+// Asks for lines that another core has written all together, rather than meet them one after the other.
+static void fetch(const void* first, int64_t bytes) {
+  for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(static_cast<const char*>(first) + b);
+}
+
+static void multiply_columns(const FewRows& work, int64_t column, int worker) {
+  int64_t m = work.m, n = work.epilogue.n, k = work.k, columns = smaller(work.width, n - column);
+  if (worker > 0) fetch(work.a, m * k * bytes_per_element(work.dtype));
+  const void* panel = packed_panel(work.dtype, work.packed, k, column);
+  if (!work.sums) {
+    float* y = static_cast<float*>(work.epilogue.y.data) + column;
+    return gemm_block(work.dtype, work.a, k, panel, m, columns, k, y, n, work.accumulate);
+  }
+  float* sums = reinterpret_cast<float*>(work.sums) + worker * m * work.width;
+  gemm_block(work.dtype, work.a, k, panel, m, columns, k, sums, work.width, false);
+  finish_block(sums, work.width, work.epilogue, 0, m, column, columns);
+}
+
+static void multiply_few_rows(const Call& call, const RowProduct& product, const Epilogue& epilogue) {
+  int64_t n = product.b.columns, width = share_columns(n, call.parallel ? call.parallel->threads : 1);
+  char* sums = stores_sums(epilogue) ? nullptr : static_cast<char*>(call.workspace);
+  const FewRows work = {product.a, product.packed, sums,          product.m,         product.b.rows,
+                        width,     epilogue,       product.dtype, product.accumulate};
+  parallel_for(call, divide_up(n, width),
+               [work](int64_t task, int worker) { multiply_columns(work, task * work.width, worker); });
+}
+
 static void multiply_rows(const Call& call, const RowProduct& product, const Epilogue& epilogue) {
+  if (of_few_rows(product)) return multiply_few_rows(call, product, epilogue);
   int64_t m = product.m, k = product.b.rows, n = product.b.columns;
   int threads = call.parallel ? call.parallel->threads : 1;
   int64_t height = smaller(kTaskRows, m), width = task_columns(product, threads);
@@ -247,7 +296,7 @@ static void sum_columns(const T* dy, int64_t stride, int64_t rows, float* sums, 
 static void sum_bias(const In& dy, int64_t row, int64_t rows, int64_t column, int64_t columns, const InOut& dbias,
                      bool accumulate) {
   int64_t n = last_dimension(dy);
-  with_pointer(dy, row * n + column, [&](auto* gradient) {
+  with_pointer(Elements(dy), row * n + column, [&](auto* gradient) {
     sum_columns(gradient, n, rows, static_cast<float*>(dbias.data) + column, columns, accumulate);
   });
 }

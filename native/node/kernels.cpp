@@ -20,6 +20,17 @@ struct KernelCall {
     std::apply([this](const Args&... given) { kernel(call, given...); }, arguments);
   }
   void operator()(Stream&) const { (*this)(); }
+
+  // The packed weight that it reads, if any.
+  View weight() const {
+    View found;
+    const auto look = [&](const auto& argument) {
+      if constexpr (std::is_same_v<std::decay_t<decltype(argument)>, In>)
+        if (argument.layout == Layout::packed) found = argument;
+    };
+    std::apply([&](const Args&... given) { (look(given), ...); }, arguments);
+    return found;
+  }
 };
 
 struct Export {

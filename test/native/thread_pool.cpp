@@ -12,7 +12,7 @@ using namespace foretoken;
 static const std::atomic<bool> kNever{false};
 
 // Runs `tasks` tasks and checks that each ran exactly once, on a worker of this pool.
-static void check_each_once(ThreadPool& pool, int64_t tasks) {
+static void check_each_once(ThreadPool& pool, int64_t tasks, const Ahead& ahead = {}) {
   std::vector<std::atomic<int>> runs(static_cast<size_t>(tasks));
   struct Context {
     std::vector<std::atomic<int>>* runs;
@@ -26,7 +26,7 @@ static void check_each_once(ThreadPool& pool, int64_t tasks) {
         (*self.runs)[static_cast<size_t>(task)]++;
         if (worker < 0 || worker >= self.threads) self.bad_worker = true;
       },
-      &context, kNever);
+      &context, kNever, ahead);
   int wrong = 0;
   for (const auto& count : runs) wrong += count != 1;
   CHECK(wrong == 0);
@@ -39,6 +39,17 @@ TEST_CASE("thread_pool: every task runs once, with 1 thread, 2, and more than th
     CHECK(pool.threads() == threads);
     for (int64_t tasks : {0, 1, 2, 3, 1000}) check_each_once(pool, tasks);
   }
+}
+
+TEST_CASE("thread_pool: fetching ahead skips no task and no fork, whatever the shares are") {
+  ThreadPool pool(3);
+  const std::vector<std::byte> data(1 << 20);
+  const uint32_t bytes = static_cast<uint32_t>(data.size());
+  for (const Ahead& ahead :
+       {Ahead{data.data(), bytes, bytes / 3}, Ahead{data.data(), bytes, bytes}, Ahead{data.data(), bytes, UINT32_MAX},
+        Ahead{data.data(), 100, 1}, Ahead{data.data(), 0, 64}})
+    for (int i = 0; i < 300; i++)
+      for (int64_t tasks : {2, 3, 7}) check_each_once(pool, tasks, ahead);
 }
 
 TEST_CASE("thread_pool: forks in quick succession do not mix") {
