@@ -31,15 +31,16 @@ interface Choice {
   /** What one step takes that pays best, and one token at that rate. */
   readonly step: number;
   readonly token: number;
-  /** What a longer draft would take, and what goes beside where drafts become longer. */
-  readonly more: number;
-  readonly interruption: number;
+  /** What a longer draft would cost more, and what goes beside. */
+  readonly trying: number;
 }
 
 /** How often the nodes have been right in a model's texts: where the next text starts from. */
 export class Experience {
   private readonly right: number[];
   private readonly seen: number[];
+  /** Milliseconds that may be lost by trying longer drafts. */
+  private budget = 0;
 
   constructor({ nodes }: DraftShape) {
     this.right = nodes.map(({ rank }) => prior.share * prior.perRank ** rank * prior.weight);
@@ -54,6 +55,21 @@ export class Experience {
 
   share(node: number): number {
     return (this.right[node] ?? 0) / (this.seen[node] ?? 1);
+  }
+
+  /** Whether a try that costs so much can be afforded. */
+  affords(ms: number): boolean {
+    return this.budget >= ms;
+  }
+
+  /** What tries have cost or, below 0, gained. */
+  spend(ms: number): void {
+    this.budget -= ms;
+  }
+
+  /** So much was decoded: a share of it is for tries, but never saved for more than two that cost so much. */
+  earn(ms: number, cost: number): void {
+    this.budget = Math.max(this.budget, Math.min(this.budget + tryingShare * ms, 2 * cost));
   }
 }
 
@@ -75,10 +91,7 @@ export class Acceptance {
   private readonly seen: number[];
   private readonly unseenFor: number[];
   private settled = 0;
-  private choice: Choice = { step: 0, token: 0, more: 0, interruption: 0 };
-  /** Milliseconds that were decoded, and that trying has cost of them, beyond what it gained. */
-  private time = 0;
-  private lost = 0;
+  private choice: Choice = { step: 0, token: 0, trying: 0 };
 
   constructor(
     private readonly shape: DraftShape,
@@ -97,7 +110,7 @@ export class Acceptance {
     }
     if (proposed <= this.settled) return;
     const gained = path.filter((node) => node >= this.settled).length;
-    this.lost = Math.max(0, this.lost - gained * this.choice.token);
+    this.others.spend(-gained * this.choice.token);
   }
 
   private see(node: number, right: boolean): void {
@@ -137,17 +150,17 @@ export class Acceptance {
   /** Nodes to propose where `pays` pay best: more, to see whether they have come to pay, as long as trying costs little. */
   explore(pays: number, more: number, choice: Choice): number {
     [this.settled, this.choice] = [pays, choice];
-    return this.lost < tryingShare * this.time ? more : pays;
+    return this.others.affords(choice.trying) ? more : pays;
   }
 
   /** A step is on its way in which it drafts so many nodes. */
   drafts(nodes: number): void {
-    if (nodes > this.settled) this.lost += this.choice.more + this.choice.interruption;
+    if (nodes > this.settled) this.others.spend(this.choice.trying);
   }
 
   /** So many steps were taken, or are on their way. */
   passed(steps: number): void {
-    this.time += steps * this.choice.step;
+    this.others.earn(steps * this.choice.step, this.choice.trying);
     for (const node of this.unseenFor.keys()) this.unseenFor[node] = (this.unseenFor[node] ?? 0) + steps;
   }
 }
@@ -226,7 +239,10 @@ function explore(
     const pays = lengths[i] ?? 0;
     const length = sizeAbove(pays, limit);
     const more = costs.drafted(rows + length - pays, 1 + shape.depthOf(Math.max(longest, length))) - ms;
-    return Math.min(limit, acceptance.explore(pays, length, { step: ms, token: ms / tokens, more, interruption }));
+    return Math.min(
+      limit,
+      acceptance.explore(pays, length, { step: ms, token: ms / tokens, trying: more + interruption }),
+    );
   });
 }
 

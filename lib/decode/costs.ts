@@ -107,7 +107,7 @@ async function measure(session: DecodeSession, what: Measured): Promise<StepCost
       return waits ? 0 : stop;
     },
     tried: (ms) => {
-      stop += (Math.max(0, ms) - stop) / 4;
+      stop += (Math.min(Math.max(0, ms), 8 * forward) - stop) / 4; // whatever else the machine did
     },
   };
 }
