@@ -16,6 +16,16 @@ import {
 import { permute } from "./shuffle.js";
 import type { Tokenizer } from "./tokenizer.js";
 
+export interface SequenceDatasetOptions {
+  readonly vocabSize: number;
+  readonly tokenizer?: Tokenizer | null | undefined;
+  /**
+   * Takes rows of T+n tokens too: the last positions of a sequence, where not every head has a target, are then not read.
+   * Default: false.
+   */
+  readonly cropped?: boolean | undefined;
+}
+
 /**
  * A dataset whose rows are whole sequences of at most T+1 tokens: every epoch has each of them once, in an order that is a
  * function of (seed, position). Errors: BAD_DATA as `tokenDataset`, and for a sequence longer than a row.
@@ -25,11 +35,10 @@ import type { Tokenizer } from "./tokenizer.js";
  */
 export class SequenceDataset extends StreamDataset {
   private readonly longest: number;
+  private readonly cropped: boolean;
 
-  constructor(
-    items: Iterable<DatasetItem>,
-    { vocabSize, tokenizer = null }: { readonly vocabSize: number; readonly tokenizer?: Tokenizer | null },
-  ) {
+  constructor(items: Iterable<DatasetItem>, options: SequenceDatasetOptions) {
+    const { vocabSize, tokenizer = null, cropped = false } = options;
     checkVocabSize("SequenceDataset", vocabSize);
     const sequences = Array.from(items, (item, index) => checkedItem("SequenceDataset", item, index, vocabSize));
     if (sequences.length === 0) {
@@ -38,17 +47,19 @@ export class SequenceDataset extends StreamDataset {
     }
     const stream = joinDocuments(sequences, vocabSize, false);
     super(stream, vocabSize, tokenizer, fingerprintOf(stream));
+    this.cropped = cropped;
     this.longest = sequences.reduce((longest, { tokens }) => Math.max(longest, tokens.length), 0);
   }
 
   /** Rows in one epoch: the number of sequences. */
   override windowsPerEpoch(shape: BatchShape): number {
     checkShape(shape);
-    if (this.longest > shape.contextLength + 1) {
+    const behind = this.cropped ? shape.lookahead : 1;
+    if (this.longest > shape.contextLength + behind) {
       throw new ForetokenError("BAD_DATA", {
         op: "SequenceDataset",
         argument: "contextLength",
-        wanted: `at least ${this.longest - 1}, one less than the longest sequence`,
+        wanted: `at least ${this.longest - behind}, ${behind} less than the longest sequence`,
         got: `${shape.contextLength}`,
       });
     }

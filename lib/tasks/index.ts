@@ -31,6 +31,13 @@ export {
   type ChoiceTerms,
   type Segment,
 } from "./choice-points.js";
+export {
+  bestPredictor,
+  progressions,
+  type BestPredictorOptions,
+  type ProgressionOptions,
+  type ProgressionSequence,
+} from "./progressions.js";
 export { entropy, twoTokenEntropies, type TwoTokenEntropies } from "./entropy.js";
 export { codePackages, realCode, type RealCodeOptions } from "./bytes.js";
 export { TrigramModel } from "./ngram.js";

@@ -58,6 +58,8 @@ export interface Task<Sequence extends TaskSequence = TaskSequence> {
 export interface TaskDatasetOptions extends DrawOptions {
   /** What losses and accuracies are means over: the task's own targets, or what it judges only. Default: "task". */
   readonly targets?: "task" | "judged" | undefined;
+  /** As of `SequenceDataset`. */
+  readonly cropped?: boolean | undefined;
 }
 
 /**
@@ -69,7 +71,7 @@ export interface TaskDatasetOptions extends DrawOptions {
  * const judged = await evaluate(model, taskDataset(task, "eval", { count: 500, targets: "judged" }));
  */
 export function taskDataset(task: Task, split: Split, options: TaskDatasetOptions = {}): SequenceDataset {
-  const { seed, count = task.sizes?.[split], targets = "task" } = options;
+  const { seed, count = task.sizes?.[split], targets = "task", cropped } = options;
   if (count === undefined) {
     const wanted = "a number: the task has no end";
     throw new ForetokenError("BAD_OPTION", { op: task.name, argument: "count", wanted, got: "none" });
@@ -78,7 +80,7 @@ export function taskDataset(task: Task, split: Split, options: TaskDatasetOption
     tokens,
     lossMask: targets === "judged" ? judged : lossMask,
   }));
-  return new SequenceDataset(items, { vocabSize: task.vocabSize });
+  return new SequenceDataset(items, { vocabSize: task.vocabSize, cropped });
 }
 
 export interface Grade {

@@ -68,6 +68,18 @@ describe("a dataset of sequences", () => {
     expect(data.windowsPerEpoch(shape)).toBe(5);
   });
 
+  test("cropped, it leaves out the last positions, where not every head has a target", () => {
+    const cropped = new SequenceDataset(items.slice(2, 3), { vocabSize: 14, cropped: true });
+    const [batch, ...rest] = cropped.evalBatches({ batchSize: 1, contextLength: 2, lookahead: 2 });
+    expect(batch?.targets).toEqual(Int32Array.of(6, 7, 8, 9));
+    expect(batch && validTargets(batch)).toEqual([2, 2]);
+    expect(rest).toEqual([]);
+    const short = { batchSize: 1, contextLength: 1, lookahead: 2 };
+    expect(() => cropped.windowsPerEpoch(short)).toThrow(
+      /expected at least 2, 2 less than the longest sequence, got 1/,
+    );
+  });
+
   test("refuses what does not fit a row, tokens outside the vocabulary, nothing at all", () => {
     const short = { ...shape, contextLength: 1 };
     const tooLong = expect.objectContaining({ code: "BAD_DATA", argument: "contextLength" }) as Error;
