@@ -29,6 +29,8 @@ export interface MemoryEstimate {
   readonly optimizerBytes: number;
   /** The rest: activations, workspaces, batches. */
   readonly activationBytes: number;
+  /** Numbers that are trained. */
+  readonly parameters: number;
 }
 
 /**
@@ -55,10 +57,10 @@ export function estimateMemory(config: ModelOptions, options: MemoryOptions = {}
       weights,
       0,
     );
-  return asEstimate(device.memory());
+  return asEstimate(device.memory(), model.parameters.count);
 }
 
-function asEstimate({ peak, byTag }: Memory): MemoryEstimate {
+function asEstimate({ peak, byTag }: Memory, parameters: number): MemoryEstimate {
   const { parameter, gradient, optimizer } = byTag;
   return {
     peakBytes: peak,
@@ -66,5 +68,6 @@ function asEstimate({ peak, byTag }: Memory): MemoryEstimate {
     gradientBytes: gradient.live,
     optimizerBytes: optimizer.live,
     activationBytes: peak - parameter.live - gradient.live - optimizer.live,
+    parameters,
   };
 }
