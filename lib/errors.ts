@@ -20,6 +20,7 @@ export type ErrorCode =
   | "NO_ADDON"
   | "NO_DEVICE"
   | "NO_KERNEL"
+  | "NO_PACKAGE"
   | "NO_TOKENIZER"
   | "OUT_OF_MEMORY"
   | "SAVE_FAILED"

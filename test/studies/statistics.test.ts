@@ -1,0 +1,40 @@
+// Intervals beside the printed tables of Student's t, and beside a case worked by hand.
+import { expect, test } from "vitest";
+import { interval, median, studentQuantile } from "../../lib/studies/statistics.js";
+
+test.each([
+  [0.975, 1, 12.7062],
+  [0.975, 2, 4.3027],
+  [0.975, 3, 3.1824],
+  [0.975, 4, 2.7764],
+  [0.975, 9, 2.2622],
+  [0.975, 10, 2.2281],
+  [0.975, 30, 2.0423],
+  [0.975, 120, 1.9799],
+  [0.95, 4, 2.1318],
+  [0.95, 5, 2.015],
+  [0.995, 7, 3.4995],
+  [0.9, 1, 3.0777],
+  [0.5, 3, 0],
+])("t(%d; %d) = %d", (share, freedom, t) => {
+  expect(studentQuantile(share, freedom)).toBeCloseTo(t, 3);
+});
+
+test("the interval of 1, 2, 3, 4, 5 is 3 ± 2.776·√(2.5/5)", () => {
+  const { n, mean, low, high } = interval([1, 2, 3, 4, 5]);
+  expect([n, mean]).toEqual([5, 3]);
+  expect(low).toBeCloseTo(3 - 1.96324, 4);
+  expect(high).toBeCloseTo(3 + 1.96324, 4);
+});
+
+test("one value has no interval", () => {
+  expect(interval([7])).toEqual({ n: 1, mean: 7, low: null, high: null });
+});
+
+test.each([
+  [[3], 3],
+  [[3, 1, 2], 2],
+  [[4, 1, 2, 3], 2.5],
+])("the median of %j is %d", (values, middle) => {
+  expect(median(values)).toBe(middle);
+});
