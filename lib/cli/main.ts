@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The `foretoken` command. Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted (training is saved then).
+// The `foretoken` command. Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted (what is done is saved then).
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { registerDoctor } from "./doctor.js";
@@ -7,6 +7,7 @@ import { registerEval } from "./eval.js";
 import { exitCodeOf, tellError } from "./failure.js";
 import { registerGenerate } from "./generate.js";
 import { whenReaderLeaves } from "./output.js";
+import { registerStudy } from "./study.js";
 import { registerTrain } from "./train.js";
 
 const examples = `
@@ -14,6 +15,7 @@ Examples:
   foretoken train --data src --out runs/code
   foretoken eval runs/code
   foretoken generate runs/code --prompt "export function "
+  foretoken study progressions --quick
   foretoken doctor
 
 A <dir> is a run's folder (its latest checkpoint is meant) or a checkpoint's.
@@ -31,7 +33,8 @@ function createProgram(): Command {
     .version(version())
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, `foretoken${named()}: `)) });
-  for (const register of [registerTrain, registerEval, registerGenerate, registerDoctor]) register(program);
+  for (const register of [registerTrain, registerEval, registerGenerate, registerStudy, registerDoctor])
+    register(program);
   return program.addHelpText("after", examples);
 }
 

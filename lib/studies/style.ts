@@ -83,10 +83,8 @@ const config = {
 
 const schema = "https://vega.github.io/schema/vega-lite/v6.json";
 
-/** Panels side by side, or in rows of `columns`, which share both axes. */
+/** Panels side by side, or in rows of `columns`, which share the y axis; the x axis is each panel's own. */
 export function lineChart(panels: readonly LinePanel[], x: Axis, y: Axis, columns = panels.length): Chart {
-  const xDomain =
-    x.domain ?? extent(panels.flatMap(({ lines }) => lines.flatMap((line) => line.points.map((p) => p.x))));
   const yDomain = y.domain ?? valueDomain(panels, y.log ?? false);
   const rows = Math.ceil(panels.length / columns);
   const size = { width: Math.round(chartWidth / columns), height: Math.round(chartHeight / (rows > 1 ? 1.5 : 1)) };
@@ -95,7 +93,10 @@ export function lineChart(panels: readonly LinePanel[], x: Axis, y: Axis, column
     config,
     columns,
     spacing: { row: 28, column: 24 },
-    concat: panels.map((panel) => linePanel(panel, { ...x, domain: xDomain }, { ...y, domain: yDomain }, size)),
+    concat: panels.map((panel) => {
+      const xDomain = x.domain ?? extent(panel.lines.flatMap(({ points }) => points.map((point) => point.x)));
+      return linePanel(panel, { ...x, domain: xDomain }, { ...y, domain: yDomain }, size);
+    }),
   };
 }
 

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { foretoken, succeeds } from "./command.js";
 
-const commands = ["train", "eval", "generate", "doctor"];
+const commands = ["train", "eval", "generate", "study", "doctor"];
 
 test.each(commands)("%s --help tells its options, the common ones too, and gives examples", async (command) => {
   const { stdout } = await succeeds([command, "--help"]);

@@ -1,0 +1,21 @@
+// All studies, by name.
+import { ForetokenError, nearestName } from "../errors.js";
+import { progressionsStudy } from "./progressions.js";
+import type { Study } from "./study.js";
+
+export const studies: readonly Study[] = [progressionsStudy];
+
+/** Throws BAD_OPTION, with the nearest name, for a study that is none. */
+export function findStudy(name: string): Study {
+  const found = studies.find((study) => study.name === name);
+  if (found) return found;
+  const names = studies.map((study) => study.name);
+  const nearest = nearestName(name, names);
+  throw new ForetokenError("BAD_OPTION", {
+    op: "study",
+    argument: "name",
+    wanted: `one of ${names.join(", ")}`,
+    got: name,
+    remedy: nearest === undefined ? "`foretoken study --list` tells of each." : `Did you mean ${nearest}?`,
+  });
+}
