@@ -66,7 +66,7 @@ export function aboutSentence(
   const memory = `${Math.round(memoryBytes / 2 ** 30)} GiB`;
   return [
     `Source: ${report.source}.`,
-    `${report.size} form, ${report.seeds} ${report.seeds === 1 ? "seed" : "seeds"}, ${Math.round(report.seconds)} s of computing,`,
+    `${report.size} form, ${report.seeds} ${report.seeds === 1 ? "seed" : "seeds"}, ${Math.round(report.seconds)} s for all cells,`,
     `${report.date.slice(0, 10)}, foretoken ${report.version}${report.commit === null ? "" : ` at ${report.commit}`},`,
     `${processor} (${simd}, ${threads} ${threads === 1 ? "thread" : "threads"}, ${memory}), Node ${node}.`,
   ].join(" ");

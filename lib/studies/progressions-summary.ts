@@ -8,7 +8,7 @@ import {
   type ProgressionSettings,
   type TrunkName,
 } from "./progressions-cell.js";
-import { interval, meanOf, shareInterval, type Interval } from "./statistics.js";
+import { interval, lossInterval, meanOf, shareInterval, type Interval } from "./statistics.js";
 import type { CellResult, Figure, Summary, Table } from "./study.js";
 import { heatMaps, lineChart, palette, type Line, type LinePanel, type Point } from "./style.js";
 
@@ -152,7 +152,7 @@ function efficiencyTable(cells: Cells): Table {
   const rows = cells.trunks.flatMap((trunk) =>
     cells.amounts.map((amount) => {
       const loss = (n: number): string =>
-        shown(interval(cells.of(trunk, n, amount).map((r) => lossOver(r, everywhere))));
+        shown(lossInterval(cells.of(trunk, n, amount).map((r) => lossOver(r, everywhere))));
       const less = (part: Part): string => shown(interval(differences(cells, trunk, amount, part)));
       return [trunkTitles[trunk], amount, loss(1), loss(3), less(everywhere), less(determined)];
     }),
@@ -171,7 +171,7 @@ function floorsTable(cells: Cells): Table {
       const results = cells.of(trunk, n, most);
       const last = (field: keyof CurvePoint): string =>
         shown(
-          (field.endsWith("Accuracy") ? shareInterval : interval)(
+          (field.endsWith("Accuracy") ? shareInterval : lossInterval)(
             results.map(({ curve }) => curve.at(-1)?.[field] ?? NaN),
           ),
           4,
@@ -374,7 +374,7 @@ function efficiencyFigure(cells: Cells): Figure {
     chart: lineChart(
       panels,
       { title: "training sequences", ticks: cells.amounts, domain: amountDomain(cells) },
-      { title: "loss of head 1 (nats a value)", log: true },
+      { title: "loss (nats a value)", log: true },
       cells.trunks.length,
     ),
   };
@@ -403,7 +403,7 @@ function differenceFigure(cells: Cells): Figure {
     chart: lineChart(
       panels,
       { title: "training sequences", ticks: cells.amounts, domain: amountDomain(cells) },
-      { title: "difference in loss (nats a value)" },
+      { title: "difference (nats a value)" },
     ),
   };
 }

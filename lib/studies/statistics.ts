@@ -18,11 +18,22 @@ export function interval(values: readonly number[], confidence = 0.95): Interval
   return { n, mean, low: mean - half, high: mean + half };
 }
 
-/** The interval of shares, which lies within 0..1. */
-export function shareInterval(shares: readonly number[]): Interval {
-  const { n, mean, low, high } = interval(shares);
-  return { n, mean, low: low === null ? null : Math.max(0, low), high: high === null ? null : Math.min(1, high) };
+/** The interval of what lies within least..most by its nature: its bounds do too. */
+export function intervalWithin(values: readonly number[], least: number, most = Infinity): Interval {
+  const { n, mean, low, high } = interval(values);
+  return {
+    n,
+    mean,
+    low: low === null ? null : Math.max(least, low),
+    high: high === null ? null : Math.min(most, high),
+  };
 }
+
+/** Of shares, within 0..1. */
+export const shareInterval = (shares: readonly number[]): Interval => intervalWithin(shares, 0, 1);
+
+/** Of losses, 0 or more. */
+export const lossInterval = (losses: readonly number[]): Interval => intervalWithin(losses, 0);
 
 /** NaN of no values. */
 export const meanOf = (values: readonly number[]): number =>

@@ -222,6 +222,59 @@ function valueDomain(panels: readonly LinePanel[], log: boolean): [number, numbe
   return [low - air, high + air];
 }
 
+export interface Dot {
+  readonly name: string;
+  readonly color: string;
+  readonly value: number;
+  readonly low?: number | null | undefined;
+  readonly high?: number | null | undefined;
+}
+
+export interface DotPanel {
+  readonly title: string;
+  readonly x: Axis;
+  /** From the top; the same names in every panel. */
+  readonly dots: readonly Dot[];
+}
+
+/** One quantity of several things, each a dot with its interval, panels side by side. */
+export function dotChart(panels: readonly DotPanel[]): Chart {
+  const width = Math.round(chartWidth / panels.length);
+  return {
+    $schema: schema,
+    config,
+    columns: panels.length,
+    spacing: 24,
+    concat: panels.map(({ title, x, dots }, i) => {
+      const shown = dots.flatMap(({ value, low, high }) => [value, low ?? value, high ?? value]);
+      const [least, most] = extent(shown);
+      const air = (most - least) * 0.05 || 1;
+      const across = position("x", { ...x, domain: x.domain ?? [least - air, most + air] });
+      const names = dots.map(({ name }) => name);
+      const axis = { ticks: false, domain: false, grid: true, labels: i === 0, labelLimit: 260 };
+      const down = { field: "name", type: "ordinal", sort: names, title: null, axis };
+      const color = { field: "color", type: "nominal", scale: null };
+      return {
+        title,
+        width,
+        height: 26 * dots.length,
+        data: { values: dots.map(({ name, color, value, low, high }) => ({ name, color, x: value, low, high })) },
+        layer: [
+          {
+            transform: [{ filter: "isValid(datum.low)" }],
+            mark: { type: "rule", strokeWidth: 1.5 },
+            encoding: { x: { ...across, field: "low" }, x2: { field: "high" }, y: down, color },
+          },
+          {
+            mark: { type: "point", filled: true, size: 60, opacity: 1 },
+            encoding: { x: across, y: down, color },
+          },
+        ],
+      };
+    }),
+  };
+}
+
 export interface HeatMap {
   readonly title: string;
   /** Rows from the top. */

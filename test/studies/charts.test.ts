@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { chartPackages, loadCharts } from "../../lib/studies/charts.js";
-import { apart, heatMaps, lineChart, palette } from "../../lib/studies/style.js";
+import { apart, dotChart, heatMaps, lineChart, palette } from "../../lib/studies/style.js";
 
 const line = (name: string, color: string, end: number) => ({
   name,
@@ -30,6 +30,24 @@ describe.each([false, true])("a line chart, logarithmic: %s", (log) => {
     const header = Buffer.from(png);
     expect([header.readUInt32BE(16), header.readUInt32BE(20)]).toEqual([2 * Number(width), 2 * Number(height)]);
   });
+});
+
+test("dots have their names once, their intervals where they are known, and each panel its axis", async () => {
+  const draw = await loadCharts();
+  const dots = [
+    { name: "one", color: palette.black, value: 1, low: 0.5, high: 2 },
+    { name: "two", color: palette.blue, value: 3, low: null, high: null },
+  ];
+  const { svg } = await draw(
+    dotChart([
+      { title: "left", x: { title: "bits" }, dots },
+      { title: "right", x: { title: "tokens" }, dots },
+    ]),
+  );
+  for (const text of ["left", "right", "bits", "tokens", "one", "two"]) expect(svg.split(`>${text}<`)).toHaveLength(2);
+  expect(svg.match(/aria-roledescription="rule mark"/g)).toHaveLength(2);
+  expect(svg.match(/aria-roledescription="point"/g)).toHaveLength(4);
+  expect(svg).not.toMatch(/NaN|Infinity|undefined/);
 });
 
 test("a heat map has a number for each value, and nothing where there is none", async () => {

@@ -1,6 +1,6 @@
 // Intervals beside the printed tables of Student's t, and beside a case worked by hand.
 import { expect, test } from "vitest";
-import { interval, median, studentQuantile } from "../../lib/studies/statistics.js";
+import { interval, lossInterval, median, shareInterval, studentQuantile } from "../../lib/studies/statistics.js";
 
 test.each([
   [0.975, 1, 12.7062],
@@ -37,4 +37,13 @@ test.each([
   [[4, 1, 2, 3], 2.5],
 ])("the median of %j is %d", (values, middle) => {
   expect(median(values)).toBe(middle);
+});
+
+test("an interval stays within what is possible, and its mean where it is", () => {
+  const { low, high } = interval([0.8, 0.9, 1]);
+  expect(high).toBeGreaterThan(1);
+  expect(shareInterval([0.8, 0.9, 1])).toEqual({ n: 3, mean: interval([0.8, 0.9, 1]).mean, low, high: 1 });
+  expect(lossInterval([0.1, 2]).low).toBe(0);
+  expect(lossInterval([0.1, 2]).high).toBe(interval([0.1, 2]).high);
+  expect(lossInterval([3])).toEqual({ n: 1, mean: 3, low: null, high: null });
 });
