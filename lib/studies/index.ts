@@ -1,9 +1,10 @@
 // All studies, by name.
 import { ForetokenError, nearestName } from "../errors.js";
+import { headsStudy } from "./heads.js";
 import { progressionsStudy } from "./progressions.js";
 import type { Study } from "./study.js";
 
-export const studies: readonly Study[] = [progressionsStudy];
+export const studies: readonly Study[] = [progressionsStudy, headsStudy];
 
 /** Throws BAD_OPTION, with the nearest name, for a study that is none. */
 export function findStudy(name: string): Study {

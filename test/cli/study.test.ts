@@ -90,3 +90,18 @@ test("progressions --quick: numbers, pictures, page, gallery; stopped, it goes o
   expect(again.stdout).toMatch(/Too short to judge, with under 20 training tokens per parameter: rnn/);
   expect(again.stdout).toMatch(/^RNN: .*\. Transformer: .*$/m);
 });
+
+test.each(studies.map(({ name }) => name).filter((name) => name !== "progressions"))("%s --quick", async (name) => {
+  const out = work.path("others");
+  const { stdout } = await succeeds(["study", name, "--quick", "--out", out]);
+  const folder = work.path(`others/${name}-quick`);
+  const { figures, verdict } = JSON.parse(readFileSync(`${folder}/results.json`, "utf8")) as {
+    figures: { name: string }[];
+    verdict: string;
+  };
+  expect(stdout).toContain(verdict);
+  expect(figures.length).toBeGreaterThan(0);
+  for (const { name: figure } of figures)
+    expect(readFileSync(`${folder}/figures/${figure}.svg`, "utf8")).not.toMatch(/NaN|Infinity|undefined/);
+  expect(readFileSync(`${folder}/index.html`, "utf8").split("data:image/svg+xml").length - 1).toBe(figures.length);
+});
