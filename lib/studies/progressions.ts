@@ -8,6 +8,7 @@ import {
   runProgression,
   sequenceLength,
   trainedPositions,
+  type CurvePoint,
   type ProgressionResult,
   type ProgressionSettings,
   type TrunkName,
@@ -72,8 +73,13 @@ export const progressionsStudy: Study<ProgressionSettings, ProgressionResult> = 
   describe: ({ trunk, futureTokens, sequences }) => `${trunk}, n = ${futureTokens}, ${sequences} sequences`,
   plan,
   runCell: runProgression,
+  abridge: (result) => ({ ...result, curve: result.curve.filter(isShown) }),
   summarise: summariseProgressions,
 };
+
+/** Steps 10, 20 … 90, 100, 200 … 900, 1000 …, and the last. */
+const isShown = ({ step }: CurvePoint, i: number, curve: readonly CurvePoint[]): boolean =>
+  Number(step.toPrecision(1)) === step || i === curve.length - 1;
 
 function plan({ model, futureTokens, batchSize, steps }: ProgressionSettings, device: Device): CellPlan {
   const contextLength = trainedPositions(futureTokens);

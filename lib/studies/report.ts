@@ -41,15 +41,20 @@ export async function saveReport(out: string, folder: string, report: StudyRepor
   await saveFileAtomically(diskFileSystem, join(out, "README.md"), galleryMarkdown(await galleryEntries(out)));
 }
 
-/** Readable, with a line for each cell; the figures' charts are in their SVG. */
+/** Readable, with a line for each cell, its numbers to six digits; the figures' charts are in their SVG. */
 function resultsJson({ cells, figures, ...report }: StudyReport): string {
   const shown = { ...report, figures: figures.map(({ name, title, caption }) => ({ name, title, caption })) };
   const head = JSON.stringify(shown, null, 2).replace(/\n\}$/, "");
   const lines = cells.map(({ settings, seed, seconds, result }) =>
-    JSON.stringify({ settings, seed, seconds: Number(seconds.toFixed(2)), result }),
+    JSON.stringify({ settings, seed, seconds: Number(seconds.toFixed(2)), result: rounded(result) }),
   );
   return `${head},\n  "cells": [\n    ${lines.join(",\n    ")}\n  ]\n}\n`;
 }
+
+const rounded = (result: object): object =>
+  JSON.parse(
+    JSON.stringify(result, (_, value: unknown) => (typeof value === "number" ? Number(value.toPrecision(6)) : value)),
+  ) as object;
 
 /** Every study with results in `out`, by name. */
 async function galleryEntries(out: string): Promise<GalleryEntry[]> {

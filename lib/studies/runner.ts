@@ -142,7 +142,8 @@ async function report(
     }));
   const seconds = run.results.reduce((sum, cell) => sum + cell.seconds, 0);
   const about = { name, title, question, source, size, seeds: run.seeds, seconds, ...circumstances(device) };
-  const made: StudyReport = { ...about, ...summary, tooShort, cells: run.results };
+  const cells = run.results.map((cell) => ({ ...cell, result: study.abridge?.(cell.result) ?? cell.result }));
+  const made: StudyReport = { ...about, ...summary, tooShort, cells };
   await saveReport(out, run.folder, made, draw);
   return made;
 }

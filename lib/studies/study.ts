@@ -75,5 +75,7 @@ export interface Study<Settings extends object = object, Result extends object =
   plan(settings: Settings, device: Device): CellPlan;
   /** Rejects with ABORTED when the signal comes. */
   runCell(cell: Cell<Settings>, context: CellContext): Promise<Result>;
+  /** What results.json keeps of a long result; the cell's own file has all of it. Default: everything. */
+  abridge?(result: Result): object;
   summarise(results: readonly CellResult<Settings, Result>[]): Summary;
 }

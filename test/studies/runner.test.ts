@@ -185,6 +185,23 @@ describe("what is written", () => {
     );
   });
 
+  test("results.json keeps six digits and what a study abridges; the cells' files all of it", async () => {
+    const out = freshFolder();
+    const long = { value: Math.PI, more: [1 / 3, null, "text"] };
+    const study = exampleStudy({ runCell: () => Promise.resolve(long), abridge: ({ value }) => ({ value }) });
+    await run(study, out, { seeds: 1 });
+    await run(exampleStudy({ name: "whole", runCell: () => Promise.resolve(long) }), out, { seeds: 1 });
+    const kept = (folder: string): unknown[] =>
+      (
+        JSON.parse(readFileSync(join(out, folder, "results.json"), "utf8")) as { cells: { result: object }[] }
+      ).cells.map(({ result }) => result);
+    expect(kept("example-quick")).toEqual([{ value: 3.14159 }, { value: 3.14159 }]);
+    expect(kept("whole-quick")[0]).toEqual({ value: 3.14159, more: [0.333333, null, "text"] });
+    const cells = join(out, "example-quick/cells");
+    const cell = JSON.parse(readFileSync(join(cells, readdirSync(cells)[0] ?? ""), "utf8")) as { result: object };
+    expect(cell.result).toEqual(long);
+  });
+
   test("figures are SVG and PNG, and the page carries them inside", () => {
     expect(readdirSync(join(out, "example-quick/figures"))).toEqual(["picture.png", "picture.svg"]);
     const page = read("example-quick/index.html");
