@@ -147,7 +147,7 @@ function tableOf(title: string, arms: readonly Arm[]): Table {
     "",
     "parameters",
     "bits per byte, head 1",
-    "less n = 1",
+    "difference to n = 1",
     "accuracy per head (%)",
     "tokens per forward",
   ];
@@ -169,7 +169,8 @@ function dotsFigure(name: string, title: string, arms: readonly Arm[]): Figure {
     ...{ name, title },
     caption:
       `Left: loss of head 1 on held-out code, lower is better. Right: tokens that a forward would yield if the other ` +
-      `heads drafted, teacher-forced, higher is better. ${seedsNote(arms)}`,
+      `heads drafted, teacher-forced, higher is better, though a model that says the same everywhere gets most: see the ` +
+      `accuracies. ${seedsNote(arms)}`,
     chart: dotChart([
       { title: "Next byte", x: { title: "loss of head 1 (bits per byte)" }, dots: dots(bitsOfArm) },
       { title: "Drafts", x: { title: "tokens per forward" }, dots: dots(tokensOfArm) },

@@ -52,7 +52,7 @@ export function summariseProgressions(results: readonly Finished[]): Summary {
   const cells = new Cells(results);
   return {
     verdict: cells.trunks.map((trunk) => verdictOf(cells, trunk)).join(" "),
-    findings: [...cells.trunks.map((trunk) => ruleFinding(cells, trunk)), splitFinding(cells)],
+    findings: [...cells.trunks.map((trunk) => ruleFinding(cells, trunk)), splitFinding(cells), sizeFinding(results)],
     tables: [efficiencyTable(cells), floorsTable(cells)],
     figures: [
       learningFigure(cells, "loss"),
@@ -141,6 +141,17 @@ function splitFinding(cells: Cells): string {
     `that has seen a start with one step only expects that step again. It pays there, with n = 1 and n = 3, ` +
     `${first.join("; ")} nats (${most} sequences).`
   );
+}
+
+/** What was trained, for how long. */
+function sizeFinding(results: readonly Finished[]): string {
+  const models = new Map(
+    results.map(({ settings: { trunk, futureTokens, steps, batchSize }, result }) => [
+      `${trunkTitles[trunk]}, n = ${futureTokens}`,
+      `${result.parameters.toLocaleString("en")} parameters, ${steps.toLocaleString("en")} steps of ${batchSize} sequences`,
+    ]),
+  );
+  return `${[...models].map(([name, size]) => `${name}: ${size}`).join("; ")}.`;
 }
 
 const shown = ({ mean, low, high }: Interval, digits = 3): string =>
