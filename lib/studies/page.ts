@@ -59,14 +59,12 @@ export function shortSentence({ tooShort }: Pick<StudyReport, "tooShort">): stri
 }
 
 /** Source, size, seeds, date, commit, machine. */
-export function aboutSentence(
-  report: Pick<StudyReport, "source" | "size" | "seeds" | "seconds"> & Circumstances,
-): string {
+export function aboutSentence(report: Pick<StudyReport, "source" | "size" | "seeds"> & Circumstances): string {
   const { processor, simd, threads, memoryBytes, node } = report.machine;
   const memory = `${Math.round(memoryBytes / 2 ** 30)} GiB`;
   return [
     `Source: ${report.source}.`,
-    `${report.size} form, ${report.seeds} ${report.seeds === 1 ? "seed" : "seeds"}, ${Math.round(report.seconds)} s for all cells,`,
+    `${report.size} form, ${report.seeds} ${report.seeds === 1 ? "seed" : "seeds"},`,
     `${report.date.slice(0, 10)}, foretoken ${report.version}${report.commit === null ? "" : ` at ${report.commit}`},`,
     `${processor} (${simd}, ${threads} ${threads === 1 ? "thread" : "threads"}, ${memory}), Node ${node}.`,
   ].join(" ");

@@ -1,5 +1,5 @@
 // A study's results as files: numbers, pictures, a page for each study and a gallery of all.
-import { join, relative } from "node:path";
+import { join } from "node:path";
 import { diskFileSystem, makeFolder, readJson } from "../io/files.js";
 import { saveFileAtomically } from "../io/save.js";
 import type { Draw } from "./charts.js";
@@ -51,19 +51,24 @@ function resultsJson({ cells, figures, ...report }: StudyReport): string {
   return `${head},\n  "cells": [\n    ${lines.join(",\n    ")}\n  ]\n}\n`;
 }
 
+const isReport = (value: unknown): value is Omit<StudyReport, "cells"> =>
+  typeof value === "object" &&
+  value !== null &&
+  ["verdict", "tables", "figures", "machine"].every((key) => key in value);
+
 const rounded = (result: object): object =>
   JSON.parse(
     JSON.stringify(result, (_, value: unknown) => (typeof value === "number" ? Number(value.toPrecision(6)) : value)),
   ) as object;
 
-/** Every study with results in `out`, by name. */
+/** Every study with results in `out`, by name; other people's files of that name are not ours to show. */
 async function galleryEntries(out: string): Promise<GalleryEntry[]> {
   const entries: GalleryEntry[] = [];
   for (const name of await diskFileSystem.list(out)) {
     const path = join(out, name, resultsName);
     if (!(await diskFileSystem.exists(path))) continue;
-    const report = (await readJson(diskFileSystem, path)) as Omit<StudyReport, "cells">;
-    entries.push({ folder: relative(out, join(out, name)), report });
+    const report = await readJson(diskFileSystem, path).catch(() => undefined);
+    if (isReport(report)) entries.push({ folder: name, report });
   }
   return entries;
 }

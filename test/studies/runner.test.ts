@@ -1,5 +1,5 @@
 // The runner: each cell runs once, whatever interrupts; what does not fit is refused before anything runs.
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
 import { openDevice } from "../../lib/device.js";
@@ -225,6 +225,16 @@ describe("what is written", () => {
       expect(readFileSync(join(out, path))[0]).toBe(137);
     }
     expect(gallery).toContain("| s1 | 1.1 |");
+  });
+
+  test("what else lies in the folder is left alone and out of the gallery", async () => {
+    for (const [name, content] of Object.entries({ mine: '{"verdict": 1}', damaged: "{" })) {
+      mkdirSync(join(out, name), { recursive: true });
+      writeFileSync(join(out, name, "results.json"), content);
+    }
+    await run(exampleStudy(), out);
+    expect(read("README.md").match(/^## .*$/gm)).toEqual(["## An <example>", "## The other"]);
+    expect(read("mine/results.json")).toBe('{"verdict": 1}');
   });
 
   test("a figure that a study no longer has is gone", async () => {
