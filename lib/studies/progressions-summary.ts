@@ -102,7 +102,7 @@ function verdictOf(cells: Cells, trunk: TrunkName): string {
 export function said({ low, high }: Interval): string {
   if (low === null || high === null) return "one seed says nothing of sample efficiency";
   if (high < 0) return "three heads were seen to be more sample-efficient than one";
-  if (low > 0) return "three heads were not seen to be more sample-efficient than one, but less";
+  if (low > 0) return "three heads were seen to be less sample-efficient than one, not more";
   return "no difference in sample efficiency was seen between one and three heads";
 }
 
@@ -309,8 +309,9 @@ function positionsFigure(cells: Cells): Figure {
     name: "positions",
     title: "Accuracy by position and head",
     caption:
-      `Share of held-out values right, ${most} training sequences. After one value the step is open and 0.5 is what can be ` +
-      `expected; from the second on everything is determined. With n = 3 positions 18 and 19 are not trained on. ` +
+      `Share of held-out values right, ${most} training sequences. After one value the step is open: 0.5 is possible, and ` +
+      `less is seen where models expect the only step they saw with a start. From the second on everything is ` +
+      `determined. With n = 3 positions 18 and 19 are not trained on. ` +
       `Means over ${cells.seeds} ${cells.seeds === 1 ? "seed" : "seeds"}.`,
     chart: heatMaps(maps, "values read", ""),
   };
