@@ -304,15 +304,14 @@ export class DecodeEngine {
 
   private land({ parts, verdict, proposers, layout }: Forward): ReadonlyMap<Sequence, DecodeStep> {
     const steps = new Map<Sequence, DecodeStep>();
-    const goesOn = (sequence: Sequence): boolean => this.active.has(sequence) && sequence.finished === undefined;
-    const positions = parts.map(({ sequence }) => (goesOn(sequence) ? sequence.lastPosition : -1));
+    const positions = parts.map(({ sequence }) => (this.goesOn(sequence) ? sequence.lastPosition : -1));
     let most = 0;
     let row = 0;
     let draw = 0;
     for (const part of parts) {
       const { sequence, drawn } = part;
       const rowsEnd = row + part.rows;
-      if (drawn > 0 && goesOn(sequence)) {
+      if (drawn > 0 && this.goesOn(sequence)) {
         const draft = verdict.read.subarray(rowsEnd - drawn + 1, rowsEnd);
         const judged = this.judge(part, draft, verdict, draw, proposers);
         steps.set(sequence, this.accept(sequence, judged, draft.length));
@@ -323,6 +322,10 @@ export class DecodeEngine {
     }
     if (layout) this.session.landed(layout, positions, most);
     return steps;
+  }
+
+  private goesOn(sequence: Sequence): boolean {
+    return this.active.has(sequence) && sequence.finished === undefined;
   }
 
   /** draw: the first of the part's in the verdict. */
