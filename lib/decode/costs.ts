@@ -37,23 +37,23 @@ export interface Measured {
 
 const known = new WeakMap<LanguageModel, Map<string, StepCosts>>();
 
-/** What has been measured for such a session already. */
+/** What has been measured for such sessions already. */
 export function knownCosts(session: DecodeSession, what: Omit<Measured, "at">): StepCosts | undefined {
-  return known.get(session.model)?.get(keyOf(session, what));
+  return known.get(session.model)?.get(keyOf(what));
 }
 
-const keyOf = (session: DecodeSession, { slots, shape, heads, waits }: Omit<Measured, "at">): string =>
-  JSON.stringify([slots, session.capacity, heads, waits, shape.paths]);
+const keyOf = ({ slots, shape, heads, waits }: Omit<Measured, "at">): string =>
+  JSON.stringify([slots, heads, waits, shape.paths]);
 
 /**
- * Measured once per model, draft's shape and session's size, on steps of a sequence: what they read behind its end is read
+ * Measured once per model, draft's shape and number of slots, on steps of a sequence: what they read behind its end is read
  * again, and the heads read what they would have to.
  */
 export async function stepCosts(session: DecodeSession, what: Measured): Promise<StepCosts> {
   const costs = knownCosts(session, what) ?? (await measure(session, what));
   const ofModel = known.get(session.model) ?? new Map<string, StepCosts>();
   known.set(session.model, ofModel);
-  ofModel.set(keyOf(session, what), costs);
+  ofModel.set(keyOf(what), costs);
   return costs;
 }
 
