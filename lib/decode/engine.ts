@@ -151,7 +151,11 @@ export class DecodeEngine {
     if (this.landed.length === 0) {
       this.takeOff();
       const flight = this.flights.shift();
-      if (!flight) return new Map();
+      if (!flight) {
+        if ([...this.active.keys()].some(({ finished }) => finished === undefined))
+          throw new Error("no step can start");
+        return new Map();
+      }
       this.landed.push(...(await flight.forwards));
       const ms = this.pace.landed(this.landed.length);
       if (flight.tries) this.costs?.tried(ms - this.costs.drafted(flight.tries.rows, flight.tries.longest));
@@ -193,7 +197,11 @@ export class DecodeEngine {
       return certain ? { forwards: this.readAhead(ready), ahead: true, certain: true } : undefined;
     }
     if (lengths && this.draftsOnDevice && going.every(({ decoding }) => decoding)) {
-      return going.every(({ canGoAhead }) => canGoAhead) ? this.goOn(going, lengths, certain) : undefined;
+      // A text's first token, if it is on its way, goes out before heads get ready.
+      const ready = going.every(
+        ({ canGoAhead, added, lastToken }) => canGoAhead && (added > 0 || lastToken !== undefined),
+      );
+      return ready ? this.goOn(going, lengths, certain) : undefined;
     }
     if (going.length === 0 || this.flights.length > 0) return undefined;
     return { forwards: this.readOn(going, lengths), ahead: false, certain: false };
