@@ -11,7 +11,7 @@ import { empty, zeros, type Tensor } from "../tensor.js";
 import { type Draw, type Row, runsOf, StepInputs } from "./inputs.js";
 import { type Move, MoveInputs } from "./moves.js";
 import { RecordedSteps, roundUp, type Step } from "./steps.js";
-import { SteadySteps, type SteadyLayout } from "./steady.js";
+import { SteadySteps, type Forwards, type SteadyLayout } from "./steady.js";
 import { verdictOf, type Verdict } from "./verdict.js";
 import { wire, type PastRows, type Wiring } from "./wiring.js";
 
@@ -87,20 +87,18 @@ export class DecodeSession {
     this.reach = reach;
     this.hostTokens = new Int32Array(rowsAtOnce);
     this.positionsRead = Array.from({ length: slots }, () => heads.slice(1).map(() => 0));
-    const made = owning(() => ({
-      trunk: model.trunk.newCache(slots, capacity),
-      wiring: wire(model, slots, capacity, drafts),
-      pool: zeros([slots + 2 * rowsAtOnce + requestsAtOnce * heads.length * candidates, 1], {
-        dtype: "i32",
-        device,
-        tag: "cache",
-      }),
-    }));
     this.poolParts = { host: slots, drawn: slots + rowsAtOnce, proposed: slots + 2 * rowsAtOnce };
+    const made = owning(() => {
+      const trunk = model.trunk.newCache(slots, capacity);
+      const wiring = wire(model, slots, capacity, drafts);
+      const places = this.poolParts.proposed + requestsAtOnce * heads.length * candidates;
+      const pool = zeros([places, 1], { dtype: "i32", device, tag: "cache" });
+      return { trunk, wiring, pool, steady: new SteadySteps(this.forwards(wiring, pool), this.steps, slots) };
+    });
     this.trunk = made.trunk;
     this.wiring = made.wiring;
     this.pool = made.pool;
-    this.steady = new SteadySteps(this.forwards(), this.steps, slots);
+    this.steady = made.steady;
   }
 
   /** Forgets the slot's sequence: the next one starts at position 0. */
@@ -294,8 +292,8 @@ export class DecodeSession {
     for (const each of [this.pool, ...this.unembeddings.values()]) each.dispose();
   }
 
-  private forwards(): ConstructorParameters<typeof SteadySteps>[0] {
-    const { model, wiring, pool, capacity, poolParts } = this;
+  private forwards(wiring: Wiring, pool: Tensor): Forwards {
+    const { model, capacity, poolParts } = this;
     return {
       device: model.device,
       capacity,
@@ -460,9 +458,12 @@ export class DecodeSession {
   private readPast(sequence: number, from: number, end: number, first: number, last: number): void {
     const rows = Array.from({ length: end - from }, (_, i) => ({ token: 0, sequence, position: from + i }));
     const inputs = new StepInputs(this.model.device, rows.length, 0, 0);
-    inputs.write(rows, { tokens: [], wanted: [], draws: [], capacity: this.capacity });
-    scope(() => this.wiring.read(inputs.rows([rows.length]), first, last));
-    inputs.dispose();
+    try {
+      inputs.write(rows, { tokens: [], wanted: [], draws: [], capacity: this.capacity });
+      scope(() => this.wiring.read(inputs.rows([rows.length]), first, last));
+    } finally {
+      inputs.dispose();
+    }
   }
 }
 
