@@ -24,6 +24,9 @@ const sectors: readonly (readonly [kernel: RegExp, multiple: number])[] = [
   [/^gemm_sm80_nn_64x64/, 1.17],
   [/^add_exact/, 1.2], // each row's own entry, here and there
   [/^reduce_exponentials/, 1.2], // the entry of E that is cleared
+  // Two or five integers of a row, one after the other: some dozens of rows in all.
+  [/^draft_rows/, 3.07],
+  [/^accept_draft/, 1.71],
 ];
 
 const allowed = (list: readonly (readonly [RegExp, number])[], { name }: NamedLaunch, otherwise: number): number =>
