@@ -161,7 +161,7 @@ function rowOf(shape: DraftShape, i: number, { sequence, position }: Measured["a
 /** By size. */
 type Line = (size: number) => number;
 
-/** ms of steps by size, and how many times as long as the round's plain forward they took: a round is over before the machine changes. */
+/** ms of steps by size, and by how much longer than the round's plain forward: a round ends before the machine changes. */
 class Samples {
   private readonly samples = new Map<number, { readonly ms: number; readonly times: number }[]>();
 

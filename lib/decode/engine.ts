@@ -139,6 +139,7 @@ export class DecodeEngine {
   /** Ends a sequence, done or not; its slot goes to the next. */
   release(sequence: Sequence): void {
     if (!this.active.delete(sequence)) return;
+    this.places.delete(sequence);
     this.forget(sequence.slot);
     this.free.push(sequence.slot);
   }

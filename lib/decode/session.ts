@@ -60,7 +60,10 @@ export class DecodeSession {
   private readonly trunk: TrunkCache;
   private readonly wiring: Wiring;
   private readonly unembeddings = new Map<Tensor, Tensor>();
-  /** Tokens that rows read: each slot's last, `rowsAtOnce` from the host, as many that `verify` drew last, then the last proposal's. (…, 1) i32 */
+  /**
+   * Tokens that rows read: each slot's last, `rowsAtOnce` from the host, as many that `verify` drew last, then the last
+   * proposal's. (…, 1) i32
+   */
   private readonly pool: Tensor;
   private readonly poolParts: { readonly host: number; readonly drawn: number; readonly proposed: number };
   private readonly rowsAtOnce: number;
@@ -154,7 +157,10 @@ export class DecodeSession {
     return this.steady.follows(layout);
   }
 
-  /** Says where the layout's texts stand: of each the position of its last token and the token, or where it is, as in `Row`. Only enqueues. */
+  /**
+   * Says where the layout's texts stand: of each the position of its last token and the token, or where it is, as in `Row`.
+   * Only enqueues.
+   */
   settle(layout: SteadyLayout, at: readonly { readonly position: number; readonly token: number }[]): void {
     if (layout.asking.length > 0) this.wiring.prepare(layout.longest);
     const known: number[] = [];
@@ -181,7 +187,7 @@ export class DecodeSession {
     return this.steady.results(layout, count);
   }
 
-  /** A step of `goOn` is known: where each of its texts with a draft stood, −1 for one that has ended, and the most that was kept. */
+  /** A step of `goOn` is known: where each of its texts stood, −1 for one that has ended, and the most that was kept. */
   landed(layout: SteadyLayout, positions: readonly number[], most: number): void {
     this.steady.kept(layout, most);
     for (const [i, { slot, rows }] of layout.texts.entries()) {
