@@ -17,6 +17,8 @@ const tryingShare = 0.01;
 
 /** A change that gains less than this is none: steps of other sizes have to be recorded first. */
 const leastGain = 1.03;
+/** Steps within which a change has to pay for the stop that comes with it, or with the way back: then the text may be another. */
+const horizon = 32;
 
 /** The next size of a draft that is worth steps of its own: with the token before it 2, 3, 4, 6, 8, 12, 16, … are read. */
 export function sizeAbove(size: number, limit: number): number {
@@ -90,7 +92,7 @@ export class Acceptance {
   private readonly right: number[];
   private readonly seen: number[];
   private readonly unseenFor: number[];
-  private settled = 0;
+  private settled: number | undefined;
   private choice: Choice = { step: 0, token: 0, trying: 0 };
 
   constructor(
@@ -108,8 +110,9 @@ export class Acceptance {
     for (const [i, { parent, depth }] of this.shape.nodes.slice(0, proposed).entries()) {
       if (parent === (path[depth - 2] ?? -1)) this.see(i, path[depth - 1] === i);
     }
-    if (proposed <= this.settled) return;
-    const gained = path.filter((node) => node >= this.settled).length;
+    const { paid = 0 } = this;
+    if (proposed <= paid) return;
+    const gained = path.filter((node) => node >= paid).length;
     this.others.spend(-gained * this.choice.token);
   }
 
@@ -132,18 +135,18 @@ export class Acceptance {
     };
   }
 
-  /** Probability that a node and all before it are right. */
-  likely(node: number): number {
-    let probability = 1;
-    for (let i = node; i >= 0; i = this.shape.nodes[i]?.parent ?? -1) {
-      const { right, seen } = this.known(i);
-      probability *= right / seen;
+  /** Of every node, the probability that it and all before it are right. */
+  likely(): readonly number[] {
+    const likely: number[] = [];
+    for (const [node, { parent }] of this.shape.nodes.entries()) {
+      const { right, seen } = this.known(node);
+      likely.push(((likely[parent] ?? 1) * right) / seen);
     }
-    return probability;
+    return likely;
   }
 
-  /** Nodes that paid best at the last choice. */
-  get paid(): number {
+  /** Nodes that paid best at the last choice, if there was one. */
+  get paid(): number | undefined {
     return this.settled;
   }
 
@@ -155,7 +158,7 @@ export class Acceptance {
 
   /** A step is on its way in which it drafts so many nodes. */
   drafts(nodes: number): void {
-    if (nodes > this.settled) this.others.spend(this.choice.trying);
+    if (nodes > (this.settled ?? 0)) this.others.spend(this.choice.trying);
   }
 
   /** So many steps were taken, or are on their way. */
@@ -169,6 +172,8 @@ export interface Drafting {
   readonly acceptance: Acceptance;
   /** Nodes that are possible now. */
   readonly limit: number;
+  /** Tokens that are still to come at most. */
+  readonly room: number;
 }
 
 /**
@@ -181,23 +186,26 @@ export function chooseLengths(sequences: readonly Drafting[], shape: DraftShape,
   let tokens = rows;
   let longest = 0;
   let best: Step = { lengths: [...lengths], tokens, ms: costs.plain(rows) };
-  const next = sequences.map((sequence) => longer(sequence, 0));
+  const likely = sequences.map(({ acceptance }) => acceptance.likely());
+  const longer = (i: number, than: number): Longer => gainOf(likely[i] ?? [], than, sequences[i]?.limit ?? 0);
+  const next = sequences.map((_, i) => longer(i, 0));
   for (;;) {
     let chosen = 0;
     for (let i = 1; i < next.length; i++) if ((next[i]?.perRow ?? 0) > (next[chosen]?.perRow ?? 0)) chosen = i;
     const { length, gain } = next[chosen] ?? nothing;
-    const sequence = sequences[chosen];
-    if (gain === 0 || !sequence) break;
+    if (gain === 0) break;
     rows += length - (lengths[chosen] ?? 0);
     lengths[chosen] = length;
-    next[chosen] = longer(sequence, length);
+    next[chosen] = longer(chosen, length);
     longest = Math.max(longest, length);
     tokens += gain;
     const ms = costs.drafted(rows, 1 + shape.depthOf(longest));
     if (tokens * best.ms > best.tokens * ms) best = { lengths: [...lengths], tokens, ms };
   }
-  const before = expected(sequences, shape, costs);
-  if (best.tokens * before.ms < leastGain * before.tokens * best.ms) best = before;
+  if (sequences.every(({ acceptance }) => acceptance.paid !== undefined)) {
+    const before = expected(sequences, likely, shape, costs);
+    if (!pays(best, before, sequences, costs)) best = before;
+  }
   return explore(sequences, best, shape, costs);
 }
 
@@ -210,11 +218,12 @@ interface Longer {
 
 const nothing: Longer = { length: 0, gain: 0, perRow: 0 };
 
-function longer({ acceptance, limit }: Drafting, than: number): Longer {
+/** likely: of the sequence's nodes. */
+function gainOf(likely: readonly number[], than: number, limit: number): Longer {
   const length = sizeAbove(than, limit);
   if (length <= than) return nothing;
   let gain = 0;
-  for (let node = than; node < length; node++) gain += acceptance.likely(node);
+  for (let node = than; node < length; node++) gain += likely[node] ?? 0;
   return { length, gain, perRow: gain / (length - than) };
 }
 
@@ -225,34 +234,47 @@ interface Step {
   readonly ms: number;
 }
 
+/** Whether to go from one kind of step to another. A text that has just begun stops everybody anyway. */
+function pays(step: Step, before: Step, sequences: readonly Drafting[], costs: StepCosts): boolean {
+  const saved = (before.ms * step.tokens) / before.tokens - step.ms;
+  if (saved < (leastGain - 1) * step.ms) return false;
+  const stepsLeft = (Math.max(...sequences.map(({ room }) => room)) * sequences.length) / step.tokens;
+  return saved * Math.min(horizon, stepsLeft) >= stopFor(before, costs);
+}
+
+const longestOf = ({ lengths }: Step): number => Math.max(...lengths);
+
+/** What it costs to draft more than that. */
+const stopFor = (before: Step, costs: StepCosts): number =>
+  longestOf(before) > 0 ? costs.lengthening : costs.interruption;
+
 /** The choice that a step brings to every sequence. */
-function explore(
-  sequences: readonly Drafting[],
-  { lengths, tokens, ms }: Step,
-  shape: DraftShape,
-  costs: StepCosts,
-): number[] {
-  const longest = Math.max(...lengths);
+function explore(sequences: readonly Drafting[], step: Step, shape: DraftShape, costs: StepCosts): number[] {
+  const { lengths, tokens, ms } = step;
+  const longest = longestOf(step);
   const rows = lengths.reduce((sum, length) => sum + 1 + length, 0);
-  const interruption = longest > 0 ? costs.lengthening : costs.interruption;
   return sequences.map(({ acceptance, limit }, i) => {
     const pays = lengths[i] ?? 0;
     const length = sizeAbove(pays, limit);
     const more = costs.drafted(rows + length - pays, 1 + shape.depthOf(Math.max(longest, length))) - ms;
     return Math.min(
       limit,
-      acceptance.explore(pays, length, { step: ms, token: ms / tokens, trying: more + interruption }),
+      acceptance.explore(pays, length, { step: ms, token: ms / tokens, trying: more + stopFor(step, costs) }),
     );
   });
 }
 
 /** A step as long as the last choice was. */
-function expected(sequences: readonly Drafting[], shape: DraftShape, costs: StepCosts): Step {
-  const lengths = sequences.map(({ acceptance, limit }) => Math.min(limit, acceptance.paid));
+function expected(
+  sequences: readonly Drafting[],
+  likely: readonly (readonly number[])[],
+  shape: DraftShape,
+  costs: StepCosts,
+): Step {
+  const lengths = sequences.map(({ acceptance, limit }) => Math.min(limit, acceptance.paid ?? 0));
   let [rows, tokens, longest] = [sequences.length, sequences.length, 0];
-  for (const [i, { acceptance }] of sequences.entries()) {
-    const length = lengths[i] ?? 0;
-    for (let node = 0; node < length; node++) tokens += acceptance.likely(node);
+  for (const [i, length] of lengths.entries()) {
+    for (const probability of likely[i]?.slice(0, length) ?? []) tokens += probability;
     rows += length;
     longest = Math.max(longest, length);
   }

@@ -1,4 +1,4 @@
-// What steps cost on this device: measured once, as they follow each other when decoding.
+// What steps cost on this device: measured beforehand, as they follow each other when decoding.
 //
 // (Tried: costs put right by what steps take later on. The machine's own ups and downs are larger than what was wrong, and a
 // kind of step that was last seen in a bad time is then never tried again.)
@@ -35,97 +35,184 @@ export interface Measured {
   readonly at: { readonly sequence: number; readonly position: number; readonly token: number };
 }
 
-const known = new WeakMap<LanguageModel, Map<string, StepCosts>>();
+const known = new WeakMap<LanguageModel, Map<string, Calibration>>();
 
-/** What has been measured for such sessions already. */
+/** What has been measured for such sessions already; undefined where it should be now. */
 export function knownCosts(session: DecodeSession, what: Omit<Measured, "at">): StepCosts | undefined {
-  return known.get(session.model)?.get(keyOf(what));
+  const calibration = calibrationOf(session.model, what);
+  return calibration.isDue ? undefined : calibration;
 }
 
-const keyOf = ({ slots, shape, heads, waits }: Omit<Measured, "at">): string =>
-  JSON.stringify([slots, heads, waits, shape.paths]);
-
-/**
- * Measured once per model, draft's shape and number of slots, on steps of a sequence: what they read behind its end is read
- * again, and the heads read what they would have to.
- */
+/** Measures what is not known; what steps read behind the sequence's end is read again. */
 export async function stepCosts(session: DecodeSession, what: Measured): Promise<StepCosts> {
-  const costs = knownCosts(session, what) ?? (await measure(session, what));
-  const ofModel = known.get(session.model) ?? new Map<string, StepCosts>();
-  known.set(session.model, ofModel);
-  ofModel.set(keyOf(what), costs);
-  return costs;
+  const calibration = calibrationOf(session.model, what);
+  if (calibration.isDue) await calibration.measure(session, what);
+  return calibration;
+}
+
+function calibrationOf(model: LanguageModel, what: Omit<Measured, "at">): Calibration {
+  const ofModel = known.get(model) ?? new Map<string, Calibration>();
+  known.set(model, ofModel);
+  const { slots, shape, heads, waits } = what;
+  const key = JSON.stringify([slots, heads, waits, shape.paths]);
+  const calibration = ofModel.get(key) ?? new Calibration(what);
+  ofModel.set(key, calibration);
+  return calibration;
 }
 
 /** Rounds: at least, at most, and the milliseconds after which they are enough. */
-const [leastRounds, mostRounds, enough] = [3, 11, 250];
+const [leastRounds, mostRounds, enough] = [3, 30, 300];
+/** So many times as long as that took it is not measured again, and then twice as long each time. */
+const firstWait = 50;
 /** Steps of about so many milliseconds follow each other where they need not be waited for. */
 const burstMs = 2;
 
-async function measure(session: DecodeSession, what: Measured): Promise<StepCosts> {
-  const { slots, shape, heads, waits } = what;
-  const widths = doubling(shape.size + 1);
-  const plain = new Samples(doubling(slots));
-  const verify = new Samples([...new Set([...widths, ...widths.map((width) => width * slots)])]);
-  const both = new Samples(heads ? draftSizes(shape.depth + 1) : []);
-  let burst = 1;
-  const round = async (): Promise<void> => {
-    const unit = await time(burst, (count) => goOn(session, what, 1, count));
-    plain.add(1, unit, unit);
-    for (const rows of plain.sizes.slice(1))
-      plain.add(rows, await time(burst, (n) => read(session, what, rows, n)), unit);
-    for (const rows of verify.sizes) {
-      verify.add(rows, await time(waits ? 1 : burst, (count) => read(session, what, rows, count)), unit);
+/**
+ * Of one model, draft's shape and number of slots. Measured in its first session and a little more in later ones: for seconds
+ * together a machine lets short steps wait for memory longer than at other times.
+ */
+class Calibration implements StepCosts {
+  private readonly forwards: Samples;
+  private readonly verdicts: Samples;
+  private readonly drafts: Samples;
+  private wait = 0;
+  private nextAt = 0;
+  private stop: number | undefined;
+
+  constructor(private readonly what: Omit<Measured, "at">) {
+    const { slots, shape, heads } = what;
+    const widths = doubling(shape.size + 1);
+    this.forwards = new Samples(doubling(slots));
+    this.verdicts = new Samples(this.alone ? [] : [...new Set([...widths, ...widths.map((width) => width * slots)])]);
+    this.drafts = new Samples(heads ? draftSizes(shape.depth + 1) : []);
+  }
+
+  /** One text whose steps follow each other reads what it drafts, and no other number of rows. */
+  private get alone(): boolean {
+    return this.what.slots === 1 && !this.what.waits;
+  }
+
+  plain(rows: number): number {
+    return this.forwards.at(rows);
+  }
+
+  drafted(rows: number, k: number): number {
+    if (this.alone) return this.drafts.at(k);
+    const proposing = this.what.heads && k > 1 ? this.drafts.at(k) - this.verdicts.at(k) : 0;
+    return this.verdicts.at(rows) + Math.max(0, proposing);
+  }
+
+  get interruption(): number {
+    return this.what.waits ? this.plain(1) : this.stopMs;
+  }
+
+  get lengthening(): number {
+    return this.what.waits ? 0 : this.stopMs;
+  }
+
+  /**
+   * The device stands still until the steps under way have landed, since what the heads have to read beforehand depends on
+   * them: a guess, until it was seen.
+   */
+  private get stopMs(): number {
+    return this.stop ?? 2 * this.plain(1);
+  }
+
+  tried(ms: number): void {
+    const forward = this.plain(1);
+    const seen = Math.min(Math.max(forward, ms), 8 * forward); // whatever else the machine did
+    this.stop = this.stopMs + (seen - this.stopMs) / 4;
+  }
+
+  get isDue(): boolean {
+    return performance.now() >= this.nextAt;
+  }
+
+  async measure(session: DecodeSession, what: Measured): Promise<void> {
+    const began = performance.now();
+    const isFirst = this.wait === 0;
+    const times = this.timesOf(session, what);
+    const [[, , first = NaN] = []] = await times(1); // the steps are recorded
+    const forward = isFirst ? first : this.plain(1);
+    const burst = Math.max(1, Math.min(inTurn, Math.floor(burstMs / forward)));
+    const [least, most] = isFirst ? [leastRounds, mostRounds] : [leastRounds, leastRounds];
+    const recorded = performance.now();
+    for (let i = 0; i < most && (i < least || performance.now() - recorded < enough); i++) {
+      for (const [samples, size, ms] of await times(burst)) samples.add(size, ms);
     }
-    for (const k of both.sizes) {
-      const drafted = waits ? timeDraft(session, what, k) : time(burst, (count) => goOn(session, what, k, count));
-      both.add(k, await drafted, unit);
-    }
-  };
-  await round(); // the steps are recorded
-  burst = Math.max(1, Math.min(inTurn, Math.floor(burstMs / plain.ms(1))));
-  for (const samples of [plain, verify, both]) samples.clear();
-  const began = performance.now();
-  for (let i = 0; i < mostRounds && (i < leastRounds || performance.now() - began < enough); i++) await round();
-  session.interrupt();
-  const forward = plain.ms(1);
-  const [ofPlain, ofVerify, ofBoth] = [plain, verify, both].map((samples) => samples.byEverySize(forward)) as [
-    Line,
-    Line,
-    Line,
-  ];
-  // The device stands still until the steps under way have landed, since what the heads have to read beforehand depends on
-  // them. A guess, until it was seen.
-  let stop = 2 * forward;
-  return {
-    plain: ofPlain,
-    drafted: (rows, k) => ofVerify(rows) + (heads && k > 1 ? Math.max(0, ofBoth(k) - ofVerify(k)) : 0),
-    get interruption() {
-      return waits ? forward : stop;
-    },
-    get lengthening() {
-      return waits ? 0 : stop;
-    },
-    tried: (ms) => {
-      stop += (Math.min(Math.max(0, ms), 8 * forward) - stop) / 4; // whatever else the machine did
-    },
-  };
+    session.interrupt();
+    const now = performance.now();
+    this.wait = isFirst ? firstWait * (now - began) : 2 * this.wait;
+    this.nextAt = now + this.wait;
+  }
+
+  /** Takes steps of every kind, `burst` of each where they follow each other. */
+  private timesOf(session: DecodeSession, what: Measured): (burst: number) => Promise<Timed[]> {
+    const { forwards, verdicts, drafts } = this;
+    const going = (to: Samples, rows: number): Kind => {
+      return { to, size: rows, take: (count) => goOn(session, what, rows, count) };
+    };
+    const reading = (to: Samples, rows: number): Kind => {
+      return { to, size: rows, take: (count) => read(session, what, rows, count) };
+    };
+    const drafting = (k: number): Kind => {
+      return { to: drafts, size: k, before: () => readTo(session, what, k), take: () => draft(session, what, k) };
+    };
+    const verifying = verdicts.sizes.map((rows) => reading(verdicts, rows));
+    const following = [going(forwards, 1), ...forwards.sizes.slice(1).map((rows) => reading(forwards, rows))];
+    if (!what.waits) following.push(...verifying, ...drafts.sizes.map((k) => going(drafts, k)));
+    const waited = what.waits ? [...verifying, ...drafts.sizes.map(drafting)] : [];
+    return async (burst) => {
+      const timed = await timeFollowing(following, burst);
+      for (const kind of waited) timed.push(await timeWaited(kind));
+      return timed;
+    };
+  }
 }
 
-/** Of each of `count` steps. */
-async function time(count: number, take: (count: number) => Promise<unknown>): Promise<number> {
-  const began = performance.now();
-  await take(count);
-  return (performance.now() - began) / count;
+/** Steps of a kind. */
+interface Kind {
+  readonly to: Samples;
+  readonly size: number;
+  /** Takes so many. Only enqueues. */
+  readonly take: (count: number) => Promise<unknown>;
+  /** What is not timed. */
+  readonly before?: () => Promise<unknown>;
 }
 
-const repeat = (count: number, run: () => Promise<unknown>): Promise<unknown> =>
-  Promise.all(Array.from({ length: count }, run));
+/** Milliseconds of a step. */
+type Timed = readonly [to: Samples, size: number, ms: number];
+
+/**
+ * Where nobody waits for steps, the next are under way when `burst` of a kind end, as when decoding: then what the host does,
+ * slowly while a program is young, is not seen. Some of the first kind go ahead.
+ */
+async function timeFollowing(kinds: readonly Kind[], burst: number): Promise<Timed[]> {
+  const timed: Timed[] = [];
+  const start = (kind: Kind | undefined): Promise<number> | undefined =>
+    kind?.take(burst).then(() => performance.now());
+  let [under, next] = [start(kinds[0]), start(kinds[0])];
+  let from = await under;
+  for (const [i, { to, size }] of kinds.entries()) {
+    [under, next] = [next, start(kinds[i + 1])];
+    const ended = await under;
+    timed.push([to, size, ((ended ?? NaN) - (from ?? NaN)) / burst]);
+    from = ended;
+  }
+  return timed;
+}
+
+async function timeWaited({ to, size, before, take }: Kind): Promise<Timed> {
+  await before?.();
+  const began = performance.now();
+  await take(1);
+  return [to, size, performance.now() - began];
+}
 
 function read(session: DecodeSession, { shape, at }: Measured, count: number, times: number): Promise<unknown> {
   const rows = Array.from({ length: count }, (_, i) => rowOf(shape, i, at));
   const draws = Array<Draw>(count).fill(greedy);
-  return repeat(times, () => session.verify(rows, draws));
+  return Promise.all(Array.from({ length: times }, () => session.verify(rows, draws)));
 }
 
 /** Steps that nobody waits for, of one text: with its last token it reads so many rows. */
@@ -136,17 +223,19 @@ function goOn(session: DecodeSession, { at }: Measured, rows: number, count: num
   return session.goOn(layout, count);
 }
 
-/** As if the last draft had been right: the heads have as many positions to read as it was long. */
-async function timeDraft(session: DecodeSession, what: Measured, k: number): Promise<number> {
-  const { sequence, position } = what.at;
-  const propose = (to: number): unknown =>
-    session.propose([{ sequence, to, draws: Array<Draw>(k - 1).fill(greedy) }], k);
-  propose(Math.max(0, position - 1 - k));
-  await read(session, what, 1, 1);
-  return time(1, () => {
-    propose(position - 1);
-    return read(session, what, k, 1);
-  });
+/** The heads have read as much as they have when the last draft was right. */
+function readTo(session: DecodeSession, what: Measured, k: number): Promise<unknown> {
+  propose(session, what, k, Math.max(0, what.at.position - 1 - k));
+  return read(session, what, 1, 1);
+}
+
+function draft(session: DecodeSession, what: Measured, k: number): Promise<unknown> {
+  propose(session, what, k, what.at.position - 1);
+  return read(session, what, k, 1);
+}
+
+function propose(session: DecodeSession, { at: { sequence } }: Measured, k: number, to: number): void {
+  void session.propose([{ sequence, to, draws: Array<Draw>(k - 1).fill(greedy) }], k);
 }
 
 /** The last known token's row, those of a draft, and on as if texts stood one behind the other. */
@@ -158,49 +247,44 @@ function rowOf(shape: DraftShape, i: number, { sequence, position }: Measured["a
   return { token: 0, sequence, position: start + (node?.depth ?? 0), branch };
 }
 
-/** By size. */
-type Line = (size: number) => number;
-
-/** ms of steps by size, and by how much longer than the round's plain forward: a round ends before the machine changes. */
+/** Milliseconds of steps, by size. */
 class Samples {
-  private readonly samples = new Map<number, { readonly ms: number; readonly times: number }[]>();
+  private readonly samples = new Map<number, number[]>();
+  /** What is asked for, since every step asks for much. */
+  private table: number[] = [];
 
   /** sizes: rising. */
   constructor(readonly sizes: readonly number[]) {}
 
-  add(size: number, ms: number, unit: number): void {
-    const samples = this.samples.get(size) ?? [];
-    samples.push({ ms, times: ms / unit });
-    this.samples.set(size, samples);
+  add(size: number, ms: number): void {
+    this.samples.set(size, [...(this.samples.get(size) ?? []), ms]);
+    this.table = [];
   }
 
-  clear(): void {
-    this.samples.clear();
+  /** Between the sizes as on a line, beyond the last as at it. */
+  at(size: number): number {
+    if (this.table.length === 0) this.table = this.byEverySize();
+    return this.table[Math.min(size, this.table.length - 1)] ?? NaN;
   }
 
-  ms(size: number): number {
-    return median((this.samples.get(size) ?? []).map(({ ms }) => ms));
-  }
-
-  /**
-   * From what a plain forward takes. Between the sizes as on a line, beyond the last as at it; looked up, since every step
-   * asks for many.
-   */
-  byEverySize(unit: number): Line {
+  private byEverySize(): number[] {
     const table: number[] = [];
     let [sizeBefore, msBefore] = [0, NaN];
     for (const size of this.sizes) {
-      const ms = unit * median((this.samples.get(size) ?? []).map(({ times }) => times));
+      const ms = lowerQuartile(this.samples.get(size) ?? []);
       for (let at = table.length; at <= size; at++) {
         table.push(sizeBefore === 0 ? ms : msBefore + ((ms - msBefore) * (at - sizeBefore)) / (size - sizeBefore));
       }
       [sizeBefore, msBefore] = [size, ms];
     }
-    return (size) => table[Math.min(size, table.length - 1)] ?? NaN;
+    return table;
   }
 }
 
-const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1] ?? NaN;
+/** Whatever else the machine does makes steps slower, never faster. */
+function lowerQuartile(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[values.length >> 2] ?? NaN;
+}
 
 /** 1, 2, 4, … and n. */
 function doubling(n: number): number[] {

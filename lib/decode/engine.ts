@@ -95,9 +95,9 @@ export class DecodeEngine {
   private readonly pace = new Pace();
   /** Where rows find the token that was drawn last for a sequence, while it is not known here. */
   private readonly places = new Map<Sequence, number>();
-  /** Of the last steady steps. */
   /** What paid when drafts were last chosen, and how many steps to take with them at once. */
   private chosen = { lengths: "", steps: 1 };
+  /** Of the last steady steps. */
   private layout: { readonly layout: SteadyLayout; readonly going: readonly Sequence[] } | undefined;
 
   constructor(
@@ -448,6 +448,7 @@ export class DecodeEngine {
     const drafting = decoding.map((sequence, i) => ({
       acceptance: this.active.get(sequence) ?? new Acceptance(shape),
       limit: limits[i] ?? 0,
+      room: sequence.room,
     }));
     return chooseLengths(drafting, shape, this.costs);
   }
