@@ -1,23 +1,21 @@
 // What the cells of the head study say together.
 import { ForetokenError } from "../errors.js";
+import { armsOf, pairedDifference, sayDifference, type Arm as ArmOf } from "./arms.js";
 import type { HeadResult, HeadSettings } from "./heads-cell.js";
-import { interval, intervalWithin, lossInterval, meanOf, shareInterval, type Interval } from "./statistics.js";
+import { intervalWithin, lossInterval, meanOf, shareInterval, shown, type Interval } from "./statistics.js";
 import type { CellResult, Figure, Summary, Table } from "./study.js";
 import { dotChart, lineChart, palette, type Dot, type Line } from "./style.js";
 
 type Finished = CellResult<HeadSettings, HeadResult>;
 
-/** One configuration, its seeds in order. */
-interface Arm {
-  readonly settings: HeadSettings;
+interface Arm extends ArmOf<HeadSettings, HeadResult> {
   readonly color: string;
-  readonly results: readonly HeadResult[];
 }
 
 const colors = [palette.black, palette.blue, palette.vermilion, palette.green, palette.purple, palette.orange];
 
 export function summariseHeads(finished: readonly Finished[]): Summary {
-  const arms = armsOf(finished);
+  const arms = armsOf(finished, ({ label }) => label).map((arm) => ({ ...arm, color: palette.black }));
   const of = (...groups: readonly HeadSettings["group"][]): Arm[] =>
     arms.filter(({ settings }) => groups.includes(settings.group));
   const [single, parallel] = [of("single")[0], of("family")[0]];
@@ -56,21 +54,6 @@ export function summariseHeads(finished: readonly Finished[]): Summary {
   };
 }
 
-/** In the order of the configurations. */
-function armsOf(finished: readonly Finished[]): Arm[] {
-  const arms = new Map<string, { settings: HeadSettings; seeds: Finished[] }>();
-  for (const each of finished) {
-    const { label } = each.settings;
-    const arm = arms.get(label) ?? { settings: each.settings, seeds: [] };
-    arms.set(label, arm);
-    arm.seeds.push(each);
-  }
-  return [...arms.values()].map(({ settings, seeds }) => ({
-    ...{ settings, color: palette.black },
-    results: seeds.sort((a, b) => a.seed - b.seed).map(({ result }) => result),
-  }));
-}
-
 const coloured = (arms: readonly Arm[]): Arm[] =>
   arms.map((arm, i) => ({ ...arm, color: colors[i % colors.length] ?? palette.black }));
 
@@ -86,19 +69,9 @@ const tokensOfArm = ({ results }: Arm): Interval =>
     results[0]?.bitsPerByte.length ?? 1,
   );
 
-/** Bits per byte of head 1 less those of another arm, seed by seed: the same data in the same order. */
-function difference(arm: Arm, base: Arm): Interval {
-  return interval(arm.results.map((result, i) => bits(result) - bits(base.results[i] ?? result)));
-}
+const difference = (arm: Arm, base: Arm): Interval => pairedDifference(arm, base, bits);
 
-/** Whether two arms can be told apart: the interval decides. */
-function against(arm: Arm, base: Arm): string {
-  const { mean, low, high } = difference(arm, base);
-  const by = `${Math.abs(mean).toFixed(3)} bits a byte ${mean < 0 ? "less" : "more"}`;
-  if (low === null || high === null) return `${by}, of one seed`;
-  const bounds = `[${low.toFixed(3)}, ${high.toFixed(3)}]`;
-  return low <= 0 && high >= 0 ? `no difference that was seen (${by}, ${bounds})` : `${by} ${bounds}`;
-}
+const against = (arm: Arm, base: Arm): string => sayDifference(difference(arm, base), { unit: "bits a byte" });
 
 const sayAll = (arms: readonly Arm[], base: Arm): string =>
   arms.map((arm) => `${arm.settings.label} ${against(arm, base)}`).join("; ");
@@ -120,11 +93,6 @@ function sizeFinding(arms: readonly Arm[]): string {
     `papers' effects are of models a thousand times as large.`
   );
 }
-
-const shown = ({ mean, low, high }: Interval, digits = 3): string =>
-  low === null || high === null
-    ? mean.toFixed(digits)
-    : `${mean.toFixed(digits)} [${low.toFixed(digits)}, ${high.toFixed(digits)}]`;
 
 function tableOf(title: string, arms: readonly Arm[]): Table {
   const base = arms[0];

@@ -1,10 +1,10 @@
 // Which family of heads, and which weights of their losses, serve a small model of bytes best?
-import { type Device, openDevice } from "../device.js";
+import type { Device } from "../device.js";
 import { type ModelOptions, sameSize } from "../mtp/config.js";
-import { LanguageModel } from "../mtp/model.js";
 import { estimateMemory } from "../train/memory.js";
 import { runHeads, type HeadResult, type HeadSettings, type Weighting } from "./heads-cell.js";
 import { summariseHeads } from "./heads-summary.js";
+import { countParameters, narrowed } from "./models.js";
 import type { CellPlan, Study, StudySize } from "./study.js";
 
 interface Size {
@@ -80,18 +80,6 @@ function modelsOf({ hiddenSize, layers, contextLength }: Size) {
     linear: narrowed({ ...trunk, headFamily: "linear" }, wanted),
     none: narrowed({ ...trunk, headFamily: "none", unembedding: "replicated" }, wanted),
   };
-}
-
-/** With the intermediateSize that brings the number of parameters, which is linear in it, nearest to `wanted`. */
-function narrowed(model: ModelOptions, wanted: number): ModelOptions {
-  const at = (intermediateSize: number): number => countParameters({ ...model, intermediateSize });
-  const each = at(2) - at(1);
-  return { ...model, intermediateSize: Math.max(1, Math.round(1 + (wanted - at(1)) / each)) };
-}
-
-function countParameters(model: ModelOptions): number {
-  using device = openDevice("dry");
-  return LanguageModel.create(model, { device }).parameters.count;
 }
 
 function plan({ model, batchSize, contextLength, steps, dtype }: HeadSettings, device: Device): CellPlan {

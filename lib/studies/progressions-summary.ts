@@ -8,7 +8,7 @@ import {
   type ProgressionSettings,
   type TrunkName,
 } from "./progressions-cell.js";
-import { interval, lossInterval, meanOf, shareInterval, type Interval } from "./statistics.js";
+import { interval, lossInterval, meanOf, shareInterval, shown, type Interval } from "./statistics.js";
 import type { CellResult, Figure, Summary, Table } from "./study.js";
 import { heatMaps, lineChart, palette, type Line, type LinePanel, type Point } from "./style.js";
 
@@ -153,11 +153,6 @@ function sizeFinding(results: readonly Finished[]): string {
   );
   return `${[...models].map(([name, size]) => `${name}: ${size}`).join("; ")}.`;
 }
-
-const shown = ({ mean, low, high }: Interval, digits = 3): string =>
-  low === null || high === null
-    ? mean.toFixed(digits)
-    : `${mean.toFixed(digits)} [${low.toFixed(digits)}, ${high.toFixed(digits)}]`;
 
 function efficiencyTable(cells: Cells): Table {
   const rows = cells.trunks.flatMap((trunk) =>

@@ -35,6 +35,12 @@ export const shareInterval = (shares: readonly number[]): Interval => intervalWi
 /** Of losses, 0 or more. */
 export const lossInterval = (losses: readonly number[]): Interval => intervalWithin(losses, 0);
 
+/** The mean and, where it is known, its interval in brackets. */
+export const shown = ({ mean, low, high }: Interval, digits = 3): string =>
+  low === null || high === null
+    ? mean.toFixed(digits)
+    : `${mean.toFixed(digits)} [${low.toFixed(digits)}, ${high.toFixed(digits)}]`;
+
 /** NaN of no values. */
 export const meanOf = (values: readonly number[]): number =>
   values.reduce((sum, value) => sum + value, 0) / values.length;

@@ -1,6 +1,6 @@
 // Intervals beside the printed tables of Student's t, and beside a case worked by hand.
 import { expect, test } from "vitest";
-import { interval, lossInterval, median, shareInterval, studentQuantile } from "../../lib/studies/statistics.js";
+import { interval, lossInterval, median, shareInterval, shown, studentQuantile } from "../../lib/studies/statistics.js";
 
 test.each([
   [0.975, 1, 12.7062],
@@ -46,4 +46,9 @@ test("an interval stays within what is possible, and its mean where it is", () =
   expect(lossInterval([0.1, 2]).low).toBe(0);
   expect(lossInterval([0.1, 2]).high).toBe(interval([0.1, 2]).high);
   expect(lossInterval([3])).toEqual({ n: 1, mean: 3, low: null, high: null });
+});
+
+test("an interval is shown with its bounds where they are known", () => {
+  expect(shown({ n: 2, mean: 1, low: -0.25, high: 2.25 }, 2)).toBe("1.00 [-0.25, 2.25]");
+  expect(shown(interval([7]))).toBe("7.000");
 });
