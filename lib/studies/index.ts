@@ -1,10 +1,12 @@
 // All studies, by name.
 import { ForetokenError, nearestName } from "../errors.js";
+import { choicePointsStudy } from "./choice-points.js";
 import { headsStudy } from "./heads.js";
+import { inductionStudy } from "./induction.js";
 import { progressionsStudy } from "./progressions.js";
 import type { Study } from "./study.js";
 
-export const studies: readonly Study[] = [progressionsStudy, headsStudy];
+export const studies: readonly Study[] = [progressionsStudy, inductionStudy, choicePointsStudy, headsStudy];
 
 /** Throws BAD_OPTION, with the nearest name, for a study that is none. */
 export function findStudy(name: string): Study {
