@@ -4,9 +4,16 @@ import { choicePointsStudy } from "./choice-points.js";
 import { headsStudy } from "./heads.js";
 import { inductionStudy } from "./induction.js";
 import { progressionsStudy } from "./progressions.js";
+import { starGraphStudy } from "./star-graph.js";
 import type { Study } from "./study.js";
 
-export const studies: readonly Study[] = [progressionsStudy, inductionStudy, choicePointsStudy, headsStudy];
+export const studies: readonly Study[] = [
+  progressionsStudy,
+  inductionStudy,
+  starGraphStudy,
+  choicePointsStudy,
+  headsStudy,
+];
 
 /** Throws BAD_OPTION, with the nearest name, for a study that is none. */
 export function findStudy(name: string): Study {
