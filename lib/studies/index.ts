@@ -3,6 +3,7 @@ import { ForetokenError, nearestName } from "../errors.js";
 import { choicePointsStudy } from "./choice-points.js";
 import { headsStudy } from "./heads.js";
 import { inductionStudy } from "./induction.js";
+import { polynomialsStudy } from "./polynomials.js";
 import { progressionsStudy } from "./progressions.js";
 import { starGraphStudy } from "./star-graph.js";
 import type { Study } from "./study.js";
@@ -10,6 +11,7 @@ import type { Study } from "./study.js";
 export const studies: readonly Study[] = [
   progressionsStudy,
   inductionStudy,
+  polynomialsStudy,
   starGraphStudy,
   choicePointsStudy,
   headsStudy,

@@ -1,0 +1,129 @@
+// The polynomial study: what a cell measures, the guess it is measured beside, and a verdict that is the intervals'.
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect, test } from "vitest";
+import { openDevice } from "../../lib/device.js";
+import { loadCharts } from "../../lib/studies/charts.js";
+import { polynomialsStudy } from "../../lib/studies/polynomials.js";
+import {
+  likeliest,
+  mostOperations,
+  type PolynomialResult,
+  type PolynomialSettings,
+} from "../../lib/studies/polynomials-cell.js";
+import { summarisePolynomials, told } from "../../lib/studies/polynomials-summary.js";
+import { runStudy } from "../../lib/studies/runner.js";
+import { studySizes } from "../../lib/studies/study.js";
+import { polynomialArithmetic } from "../../lib/tasks/polynomial.js";
+
+const device = openDevice();
+const out = mkdtempSync(join(tmpdir(), "foretoken-polynomials-"));
+afterAll(() => rmSync(out, { recursive: true, force: true }));
+
+test("the likeliest number of each place; of equally frequent ones the least", () => {
+  expect(
+    likeliest([
+      [3, 5, 0],
+      [3, 4, 6],
+      [1, 5, 6],
+      [2, 4, 0],
+    ]),
+  ).toEqual([3, 4, 0]);
+});
+
+test.each(studySizes)("%s: as many parameters whatever n, and room for questions and rows", (size) => {
+  const configurations = polynomialsStudy.configurations(size);
+  expect(new Set(configurations.map((settings) => polynomialsStudy.plan(settings, device).parameters)).size).toBe(1);
+  for (const { model, pauseTokens, contextLength } of configurations) {
+    const asked = polynomialArithmetic({ operations: mostOperations, pauseTokens }).maxLength;
+    const learnt = polynomialArithmetic({ pauseTokens }).maxLength;
+    expect(model.maxPositions).toBeGreaterThanOrEqual(Math.max(asked, contextLength));
+    expect(contextLength).toBeGreaterThanOrEqual(learnt - 1);
+  }
+});
+
+test("full and long runs read enough to be judged", () => {
+  for (const size of ["full", "long"] as const) {
+    for (const settings of polynomialsStudy.configurations(size)) {
+      const { tokens, parameters } = polynomialsStudy.plan(settings, device);
+      expect(tokens / parameters).toBeGreaterThan(20);
+    }
+  }
+});
+
+test("the quick form runs: losses near ln 7, guesses as the task has them, tables complete, files written", async () => {
+  const report = await runStudy(polynomialsStudy, { size: "quick", out, device, draw: await loadCharts() });
+  expect(report.cells).toHaveLength(2 * polynomialsStudy.configurations("quick").length);
+  for (const { result } of report.cells as unknown as { result: PolynomialResult }[]) {
+    expect(result.curve.map(({ step }) => step)).toEqual([10, 20]);
+    const [first, last] = result.curve.map(({ loss }) => loss);
+    expect(last).toBeLessThan(first ?? 0);
+    expect(last).toBeGreaterThan(1); // 20 steps do not teach to calculate
+    expect(result.scores.map(({ operations }) => operations)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    for (const { answers, coefficients } of result.scores) expect(answers).toBeLessThanOrEqual(coefficients);
+  }
+  for (const { columns, rows } of report.tables) {
+    for (const row of rows) expect(row).toHaveLength(columns.length);
+    expect(JSON.stringify(rows)).not.toMatch(/NaN|null/);
+  }
+  expect(report.verdict).not.toMatch(/NaN|undefined/);
+  for (const { name } of report.figures) {
+    const svg = readFileSync(join(out, "polynomials-quick", "figures", `${name}.svg`), "utf8");
+    expect(svg).not.toMatch(/NaN|undefined/);
+  }
+  expect(existsSync(join(out, "polynomials-quick", "index.html"))).toBe(true);
+});
+
+test("a cell is the same again, and stops when told to", async () => {
+  const [settings] = polynomialsStudy.configurations("quick");
+  if (!settings) throw new Error("no configuration");
+  const cell = { settings: { ...settings, steps: 12, evalEvery: 6 }, seed: 1 };
+  expect(await polynomialsStudy.runCell(cell, { device })).toEqual(await polynomialsStudy.runCell(cell, { device }));
+  const stop = new AbortController();
+  stop.abort();
+  const running = polynomialsStudy.runCell(cell, { device, signal: stop.signal });
+  await expect(running).rejects.toMatchObject({ code: "ABORTED" });
+});
+
+/** Results of three seeds: `answers` says the share of right answers. */
+function madeUp(answers: (settings: PolynomialSettings, seed: number, operations: number) => number) {
+  return polynomialsStudy.configurations("full").flatMap((settings) =>
+    [1, 2, 3].map((seed) => {
+      const result: PolynomialResult = {
+        ...{ parameters: 300_000, learnt: 300_000 },
+        curve: [1, 2].map((step) => ({ step, loss: 1.9 / step, accuracy: 0.2 })),
+        scores: Array.from({ length: mostOperations }, (_, i) => ({
+          ...{ operations: i + 1, answers: answers(settings, seed, i + 1), guessedCoefficients: 0.2 },
+          coefficients: i < 3 ? 0.4 + seed / 100 : 0.2 + (seed - 2) / 100,
+        })),
+      };
+      return { settings, seed, result };
+    }),
+  );
+}
+
+test("the verdict tells what the intervals tell apart, and what they do not, in domain and out of it", () => {
+  const noise = [0.04, -0.05, 0.01];
+  const { verdict, findings, tables } = summarisePolynomials(
+    madeUp(({ futureTokens, pauseTokens }, seed, operations) => {
+      const base = (operations <= 5 ? 0.5 : 0.1) + seed / 100;
+      if (pauseTokens > 0) return base + (futureTokens === 1 ? 0.2 : 0);
+      return (
+        base + (futureTokens === 2 && operations <= 5 ? 0.1 : 0) + (futureTokens === 4 ? (noise[seed - 1] ?? 0) : 0)
+      );
+    }),
+  );
+  expect(verdict).toContain(
+    "1 to 5 operations, in domain: with one head and no pause 0.520 [0.495, 0.545] of the answers are right; beside that, " +
+      "n = 2 0.100 more [0.100, 0.100]; n = 4 no difference that was seen (0.000 more, [-0.114, 0.114]); " +
+      "4 pause tokens with n = 1 0.200 more [0.200, 0.200]; 4 pause tokens with n = 2 0.100 fewer [-0.100, -0.100]",
+  );
+  expect(verdict).toContain("6 to 10 operations, out of domain: with one head and no pause 0.120 [0.095, 0.145]");
+  expect(findings[0]).toContain("n = 1, no pause: 1, 2, 3; n = 2, no pause: 1, 2, 3;");
+  expect(tables[2]?.rows[0]).toEqual(["n = 2 less n = 1, no pause", "0.100 [0.100, 0.100]", "0.000 [0.000, 0.000]"]);
+});
+
+test("one seed says nothing of differences", () => {
+  expect(told({ n: 1, mean: -0.1, low: null, high: null })).toBe("0.100 fewer, of one seed");
+});
