@@ -23,6 +23,7 @@ export {
   type TokenLosses,
 } from "./ops/cross-entropy.js";
 export { accumulate_, add, cast, scale } from "./ops/elementwise.js";
+export { crossEntropy, type CrossEntropyOutputs } from "./ops/plain-cross-entropy.js";
 export { attention, rope_, type AttentionOptions, type RopeOptions } from "./ops/attention.js";
 export { embedding } from "./ops/embedding.js";
 export { linear, packWeight, type LinearOptions } from "./ops/linear.js";

@@ -134,6 +134,24 @@ export interface Kernels {
     accumulateDhidden: boolean,
     accumulateDweight: boolean,
   ): void;
+  crossEntropy(
+    logits: Handle,
+    targets: Handle,
+    limit: OptionalHandle,
+    shift: number,
+    loss: Handle,
+    lse: Handle,
+    argmax: OptionalHandle,
+  ): void;
+  crossEntropyBackward(
+    logits: Handle,
+    targets: Handle,
+    limit: OptionalHandle,
+    shift: number,
+    lse: Handle,
+    upstream: Handle,
+    dlogits: Handle,
+  ): void;
   multiTokenMetrics(
     loss: Handle,
     argmax: Handle,

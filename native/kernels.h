@@ -134,6 +134,15 @@ struct Kernels {
        In /*row_weight?*/, Out /*loss*/, Out /*argmax?*/, InOut /*dhidden*/, InOut /*dweight*/, InOut /*dbias?*/,
        bool /*accumulate_dhidden*/, bool /*accumulate_dweight*/>
       linear_cross_entropy_train;
+  // The same without fusing, on logits that are stored: what the fused form is measured against. Targets as above.
+  // loss[r] = lse(logits[r]) − logits[r,y], 0 where ignored. logits (R,V); loss, lse (R) f32; argmax (R) i32, the
+  // lowest index among equals.
+  Slot<In /*logits*/, In /*targets*/, In /*limit?*/, int64_t /*shift*/, Out /*loss*/, Out /*lse*/, Out /*argmax?*/>
+      cross_entropy;
+  // dlogits[r] = upstream[r]·(softmax(logits[r]) − [v = y]), zeros where ignored. upstream (R) f32. logits and dlogits
+  // (R,V) share a dtype.
+  Slot<In /*logits*/, In /*targets*/, In /*limit?*/, int64_t /*shift*/, In /*lse*/, In /*upstream*/, Out /*dlogits*/>
+      cross_entropy_backward;
 
   // ---- metrics ------------------------------------------------------------------------------------------------------
   // From the n heads' losses and argmaxes (n,R), per head i (0-based, shift i+1): sums (n,8) f32 (+)=
@@ -221,6 +230,8 @@ struct Kernels {
   X(linear_cross_entropy_train, "hidden", "weight", "bias?", "targets", "limit?", "shift", "labelSmoothing", "zLoss", \
     "logitScale", "softcap", "scale", "rowWeight?", "loss", "argmax?", "dhidden", "dweight", "dbias?",                \
     "accumulateDhidden", "accumulateDweight")                                                                         \
+  X(cross_entropy, "logits", "targets", "limit?", "shift", "loss", "lse", "argmax?")                                  \
+  X(cross_entropy_backward, "logits", "targets", "limit?", "shift", "lse", "upstream", "dlogits")                     \
   X(multi_token_metrics, "loss", "argmax", "targets", "limit?", "sums", "accumulate")                                 \
   X(gradient_norm, "grads", "norm")                                                                                   \
   X(adamw, "params", "grads", "m", "v", "compute", "decay", "state", "norm", "status", "beta1", "beta2", "eps",       \

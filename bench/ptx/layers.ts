@@ -161,6 +161,17 @@ function sample(inputs: Inputs, { R = 0, V = 0 }: Sizes): () => void {
   return () => native().sample(logits, settings, counters, chosen, logProbability);
 }
 
+function plainCrossEntropy(inputs: Inputs, { R = 0, V = 0 }: Sizes): () => void {
+  const [logits, dlogits] = [inputs.f32([R, V]), inputs.f32([R, V])];
+  const targets = inputs.values("i32", [1, R], (i) => (i * 7919 + 13) % V);
+  const [loss, lse, argmax] = [inputs.f32([R]), inputs.f32([R]), inputs.filled("i32", [R], 0)];
+  const upstream = inputs.filled("f32", [R], 1);
+  return () => {
+    native().crossEntropy(logits, targets, 0, 0, loss, lse, argmax);
+    native().crossEntropyBackward(logits, targets, 0, 0, lse, upstream, dlogits);
+  };
+}
+
 /** Texts that read four rows each. */
 function drafts(inputs: Inputs, { R = 0 }: Sizes): () => void {
   const slots = Math.ceil(R / 4);
@@ -229,6 +240,13 @@ export const layers: readonly Workload[] = [
     modelled: { R: 64, V: 4096 },
     growth: rows,
     prepare: sample,
+  },
+  {
+    name: "cross-entropy, stored",
+    measured: { R: 4, V: 4096 },
+    modelled: { R: 64, V: 4096 },
+    growth: rows,
+    prepare: plainCrossEntropy,
   },
   { name: "drafts", measured: { R: 16 }, modelled: { R: 64 }, growth: rows, prepare: drafts },
 ];

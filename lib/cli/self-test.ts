@@ -335,6 +335,8 @@ const cases = {
     );
     return [loss, argmax, dhidden, dweight, dbias];
   },
+  crossEntropy: (make, kernels) => plainCrossEntropy(make, kernels).slice(0, 3),
+  crossEntropyBackward: (make, kernels) => plainCrossEntropy(make, kernels).slice(3),
   multiTokenMetrics: (make, kernels) => {
     const { V, B, T } = make.size;
     const sums = make.out([2, 8], "f32");
@@ -479,6 +481,16 @@ function crossEntropy(make: Inputs, kernels: Native) {
     entropy.handle,
   );
   return { hidden, weight, bias, targets, loss, lse, entropy, argmax, rank };
+}
+
+function plainCrossEntropy(make: Inputs, kernels: Native): Tensor[] {
+  const { R, V } = make.size;
+  const [logits, targets, upstream] = [make.float(R, V), make.integers(targetsOf(make.size), 1, R), make.f32(R)];
+  const [loss, lse, argmax] = [make.out([R], "f32"), make.out([R], "f32"), make.out([R], "i32")];
+  const dlogits = make.out([R, V]);
+  kernels.crossEntropy(logits.handle, targets.handle, 0, 0, loss.handle, lse.handle, argmax.handle);
+  kernels.crossEntropyBackward(logits.handle, targets.handle, 0, 0, lse.handle, upstream.handle, dlogits.handle);
+  return [loss, lse, argmax, dlogits];
 }
 
 function tensor2x(make: Inputs, first: readonly number[], second: readonly number[]): Tensor {

@@ -36,12 +36,8 @@ const settingsOf = (s: LossSettings): [number, number, number, number] => [
   s.softcap ?? 0,
 ];
 
-function check(op: string, hidden: Tensor, weight: Tensor, targets: Targets, settings: LossSettings): number {
-  checkFloat(op, "hidden", hidden);
-  const width = dimension(op, "hidden", hidden, 1);
-  checkShape(op, "weight", weight, ["V", width]);
-  checkDType(op, "weight", weight, hidden.dtype);
-  const rows = hidden.size / width;
+/** Throws SHAPE_MISMATCH or DTYPE_MISMATCH unless every one of the rows has a place among the targets. */
+export function checkTargets(op: string, rows: number, targets: Targets): void {
   checkDType(op, "targets", targets.tokens, "i32");
   checkShape(op, "targets", targets.tokens, ["B", "S"]);
   const [batch = 1, stored = 0] = targets.tokens.shape;
@@ -65,6 +61,15 @@ function check(op: string, hidden: Tensor, weight: Tensor, targets: Targets, set
     checkDType(op, "limit", targets.limit, "i32");
     checkShape(op, "limit", targets.limit, [batch, length]);
   }
+}
+
+function check(op: string, hidden: Tensor, weight: Tensor, targets: Targets, settings: LossSettings): number {
+  checkFloat(op, "hidden", hidden);
+  const width = dimension(op, "hidden", hidden, 1);
+  checkShape(op, "weight", weight, ["V", width]);
+  checkDType(op, "weight", weight, hidden.dtype);
+  const rows = hidden.size / width;
+  checkTargets(op, rows, targets);
   const { bias, labelSmoothing = 0, zLoss = 0, softcap = 0 } = settings;
   if (bias) {
     checkShape(op, "bias", valueOf(bias), [weight.shape[0] ?? 0]);

@@ -22,6 +22,7 @@ const Kernels& table() {
     fill_embedding(kernels);
     fill_rnn(kernels);
     fill_cross_entropy(kernels);
+    fill_plain_cross_entropy(kernels);
     fill_metrics(kernels);
     fill_optimizer(kernels);
     fill_sample(kernels);

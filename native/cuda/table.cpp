@@ -7,9 +7,10 @@ namespace foretoken::cuda {
 const Kernels& sm80_table() {
   static const Kernels kernels = [] {
     Kernels table;
-    for (const auto fill : {fill_elementwise, fill_linear, fill_rms_norm, fill_rope, fill_attention,
-                            fill_attention_backward, fill_attention_cached, fill_swiglu, fill_embedding, fill_rnn,
-                            fill_cross_entropy, fill_metrics, fill_optimizer, fill_sample, fill_draft})
+    for (const auto fill :
+         {fill_elementwise, fill_linear, fill_rms_norm, fill_rope, fill_attention, fill_attention_backward,
+          fill_attention_cached, fill_swiglu, fill_embedding, fill_rnn, fill_cross_entropy, fill_plain_cross_entropy,
+          fill_metrics, fill_optimizer, fill_sample, fill_draft})
       fill(table);
     return table;
   }();

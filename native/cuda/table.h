@@ -22,6 +22,7 @@ void fill_swiglu(Kernels& table);
 void fill_embedding(Kernels& table);
 void fill_rnn(Kernels& table);
 void fill_cross_entropy(Kernels& table);
+void fill_plain_cross_entropy(Kernels& table);
 void fill_metrics(Kernels& table);
 void fill_optimizer(Kernels& table);
 void fill_sample(Kernels& table);

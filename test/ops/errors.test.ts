@@ -16,6 +16,7 @@ import { add, cast } from "../../lib/ops/elementwise.js";
 import { embedding } from "../../lib/ops/embedding.js";
 import { grad } from "../../lib/ops/grad.js";
 import { linear, packWeight } from "../../lib/ops/linear.js";
+import { crossEntropy } from "../../lib/ops/plain-cross-entropy.js";
 import { rmsNorm } from "../../lib/ops/rms-norm.js";
 import { rnn } from "../../lib/ops/rnn.js";
 import { sample } from "../../lib/ops/sample.js";
@@ -204,6 +205,18 @@ const cases: [string, () => unknown, ErrorCode, RegExp][] = [
     () => cacheAppend(of([2, 2, 8]), of([2, 2, 8]), branched({ own: of([3], "i32") }), cache(), cache()),
     "SHAPE_MISMATCH",
     /\[cache_append\] branch\.own/,
+  ],
+  [
+    "cross_entropy, targets",
+    () => crossEntropy(of([6, 7]), { tokens: of([2, 3], "i32"), shift: 1 }),
+    "SHAPE_MISMATCH",
+    /\[cross_entropy\] targets: .* S ≥ rows\/B \+ 1, got \(2, 3\)/,
+  ],
+  [
+    "cross_entropy, argmax",
+    () => crossEntropy(of([6, 7]), { tokens: of([2, 3], "i32"), shift: 0 }, { loss: of([6]), argmax: of([6]) }),
+    "DTYPE_MISMATCH",
+    /\[cross_entropy\] argmax/,
   ],
   [
     "draft_rows, rows",

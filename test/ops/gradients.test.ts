@@ -5,6 +5,7 @@ import { linearCrossEntropy, type LinearCrossEntropyOptions } from "../../lib/op
 import { add, cast, scale } from "../../lib/ops/elementwise.js";
 import { embedding } from "../../lib/ops/embedding.js";
 import { linear } from "../../lib/ops/linear.js";
+import { crossEntropy } from "../../lib/ops/plain-cross-entropy.js";
 import { reshape } from "../../lib/ops/reshape.js";
 import { rmsNorm } from "../../lib/ops/rms-norm.js";
 import { rnn } from "../../lib/ops/rnn.js";
@@ -179,6 +180,15 @@ function casesOn(place: Place): Record<string, Case> {
     "loss, logit scale": [loss({ logitScale: 0.4 }), unembedding],
     "loss, softcap": [loss({ softcap: 1.5 }), unembedding],
     "loss, bias": [(h, w, b) => linearCrossEntropy(h, w, targets, { bias: b }), [...unembedding, [7]]],
+    "loss of stored logits": [(z) => crossEntropy(z, { tokens: targets.view([1, 6]), shift: 0 }).loss, [[2, 3, 7]]],
+    "loss of stored logits, shifted, within documents": [
+      (z) => crossEntropy(z, { tokens: targets, limit: integers([1, 1, 2, 1], [2, 2]), shift: 1 }).loss,
+      [[4, 7]],
+    ],
+    "loss of logits made by a product": [
+      (h, w) => scale(crossEntropy(linear(h, w), { tokens: targets, shift: 0 }).loss, 3),
+      unembedding,
+    ],
     "two losses through one unembedding, a bias each": [
       (h, w, b1, b2) =>
         add(linearCrossEntropy(h, w, targets, { bias: b1 }), linearCrossEntropy(h, w, targets, { bias: b2 })),

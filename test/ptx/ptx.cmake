@@ -32,7 +32,7 @@ endif()
 
 # The kernel tests of test/native, run on the CUDA backend: the same cases, bounds and guard zones.
 set(kernel_tests attention attention_cached cross_entropy cross_entropy_accuracy cross_entropy_contract
-    cross_entropy_sizes draft elementwise embedding linear main metrics optimizer rms_norm rnn rope sample swiglu)
+    cross_entropy_sizes draft elementwise embedding linear main metrics optimizer plain_cross_entropy rms_norm rnn rope sample swiglu)
 list(TRANSFORM kernel_tests REPLACE "(.+)" "test/native/\\1.cpp")
 function(kernel_test_program name runtime)
   add_executable(${name} EXCLUDE_FROM_ALL ${kernel_tests})
