@@ -115,6 +115,37 @@ export function native(): Native {
   return (loaded ??= load());
 }
 
+/** Runs fn, with `after` behind every call of the addon in it: for looking at what a training step does. */
+export function observed<T>(fn: () => T, after: (call: string) => void): T {
+  const plain = native();
+  const wrapped =
+    (call: string, target: (...given: unknown[]) => unknown) =>
+    (...given: unknown[]) => {
+      const result = target(...given);
+      loaded = plain; // `after` may call the addon too
+      try {
+        after(call);
+      } finally {
+        loaded = observing;
+      }
+      return result;
+    };
+  const observing = new Proxy(plain, {
+    get: (addon, call) => {
+      const target: unknown = Reflect.get(addon, call);
+      return typeof target === "function" && typeof call === "string"
+        ? wrapped(call, target as (...given: unknown[]) => unknown)
+        : target;
+    },
+  });
+  loaded = observing;
+  try {
+    return fn();
+  } finally {
+    loaded = plain;
+  }
+}
+
 function packageRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url));
   while (!existsSync(join(folder, "package.json")) && dirname(folder) !== folder) folder = dirname(folder);

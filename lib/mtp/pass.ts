@@ -1,6 +1,6 @@
 // The two passes over a batch: training (losses and gradients of all heads) and evaluation (losses alone).
 import { owning, scope } from "../scope.js";
-import { gradientBuffer, Tape } from "../tape.js";
+import { gradientBuffer, Tape, type GradientBuffer } from "../tape.js";
 import { empty, zeros, type Tensor } from "../tensor.js";
 import { linearCrossEntropyTrain, tokenLosses, type LossSettings } from "../ops/cross-entropy.js";
 import { METRIC_COLUMNS, multiTokenMetrics } from "../ops/metrics.js";
@@ -35,9 +35,27 @@ export class PassState {
   }
 }
 
+/** What a pass over the heads is given: losses and argmaxes go to `rows`, the gradient at the trunk's output to `dz`. */
+export interface HeadsRun {
+  readonly model: LanguageModel;
+  readonly batch: DeviceBatch;
+  readonly state: PassState;
+  readonly settings: LossSettings;
+  readonly rows: HeadRows;
+  /** (B, T, d): the trunk's output. */
+  readonly z: Tensor;
+  readonly dz: GradientBuffer;
+}
+
+/** One head at a time, each with its fused loss: nothing of it is left when the next begins. */
+export function trainHeads(run: HeadsRun): void {
+  const heads = run.model.headsInOrder.map((head) => trainedHead(run, head));
+  sequentialHeadBackward(heads, run.model.topology, run.z, run.dz);
+}
+
 /**
- * Losses and gradients of all heads over one (micro-)batch: trunk forward, cut; the heads one at a time; trunk backward
- * once. Gradients are added to the parameters', metrics to `state.sums` (stored when `first`).
+ * Losses and gradients of all heads over one (micro-)batch: trunk forward, cut; the heads; trunk backward once. Gradients
+ * are added to the parameters', metrics to `state.sums` (stored when `first`).
  */
 export function trainPass(
   model: LanguageModel,
@@ -45,6 +63,7 @@ export function trainPass(
   state: PassState,
   first: boolean,
   settings: LossSettings = {},
+  heads: (run: HeadsRun) => void = trainHeads,
 ): void {
   scope(() => {
     const trunk = new Tape();
@@ -53,8 +72,7 @@ export function trainPass(
       const z = trunk.run(() => model.trunk.forward(batch.tokens, batch.length, context));
       const dz = gradientBuffer(z);
       const rows = headRows(model, batch);
-      const heads = model.headsInOrder.map((head) => trainedHead(model, head, batch, state, rows, settings));
-      sequentialHeadBackward(heads, model.topology, z, dz);
+      heads({ model, batch, state, settings, rows, z, dz });
       multiTokenMetrics(rows.loss, rows.argmax, { tokens: batch.targets, limit: batch.limit }, state.sums, !first);
       for (const tensor of [rows.loss, rows.argmax, z]) tensor.dispose();
       trunk.give(z, settled(dz));
@@ -89,13 +107,16 @@ export function evaluatePass(
   });
 }
 
-const targetsOf = (head: PredictionHead, batch: DeviceBatch): { tokens: Tensor; limit: Tensor; shift: number } => ({
+export const targetsOf = (
+  head: PredictionHead,
+  batch: DeviceBatch,
+): { tokens: Tensor; limit: Tensor; shift: number } => ({
   tokens: batch.targets,
   limit: batch.limit,
   shift: head.ahead,
 });
 
-interface HeadRows {
+export interface HeadRows {
   /** (n, B·T) */
   readonly loss: Tensor;
   readonly argmax: Tensor;
@@ -116,14 +137,8 @@ function headRows({ heads, device, dtype }: LanguageModel, { batchSize, length }
   };
 }
 
-function trainedHead(
-  model: LanguageModel,
-  head: PredictionHead,
-  batch: DeviceBatch,
-  state: PassState,
-  rows: HeadRows,
-  settings: LossSettings,
-): Head {
+/** A head as the backward pass sees it, its loss fused. */
+export function trainedHead({ model, batch, state, rows, settings }: HeadsRun, head: PredictionHead): Head {
   const { weight, bias } = head.unembedding;
   return {
     forward: (input) => head.module.forward(input, { firstKey: batch.firstKey }),

@@ -4,6 +4,7 @@ import { byteStudy } from "./bytes.js";
 import { choicePointsStudy } from "./choice-points.js";
 import { headsStudy } from "./heads.js";
 import { inductionStudy } from "./induction.js";
+import { memoryStudy } from "./memory.js";
 import { polynomialsStudy } from "./polynomials.js";
 import { progressionsStudy } from "./progressions.js";
 import { starGraphStudy } from "./star-graph.js";
@@ -17,6 +18,7 @@ export const studies: readonly Study[] = [
   choicePointsStudy,
   byteStudy,
   headsStudy,
+  memoryStudy,
 ];
 
 /** Throws BAD_OPTION, with the nearest name, for a study that is none. */

@@ -135,7 +135,7 @@ async function report(
   const { name, title, question, source } = study;
   const summary = study.summarise(run.results.map(({ settings, seed, result }) => ({ settings, seed, result })));
   const tooShort = run.planned
-    .filter(({ plan }) => plan.tokens < tokensPerParameterToJudge * plan.parameters)
+    .filter(({ plan }) => study.learns !== false && plan.tokens < tokensPerParameterToJudge * plan.parameters)
     .map(({ settings, plan }) => ({
       label: study.describe(settings),
       tokensPerParameter: plan.tokens / plan.parameters,

@@ -41,6 +41,17 @@ export const shown = ({ mean, low, high }: Interval, digits = 3): string =>
     ? mean.toFixed(digits)
     : `${mean.toFixed(digits)} [${low.toFixed(digits)}, ${high.toFixed(digits)}]`;
 
+/** Of ratios, above 0: the geometric mean, and bounds that are as many times below as above it. */
+export function ratioInterval(ratios: readonly number[]): Interval {
+  const { n, mean, low, high } = interval(ratios.map(Math.log));
+  return {
+    n,
+    mean: Math.exp(mean),
+    low: low === null ? null : Math.exp(low),
+    high: high === null ? null : Math.exp(high),
+  };
+}
+
 /** NaN of no values. */
 export const meanOf = (values: readonly number[]): number =>
   values.reduce((sum, value) => sum + value, 0) / values.length;

@@ -68,6 +68,8 @@ export interface Study<Settings extends object = object, Result extends object =
   readonly source: string;
   /** Goes up when `runCell` measures something else, so that older cells are not taken for it. */
   readonly revision: number;
+  /** Whether its models learn something: else how many tokens they read says nothing. Default true. */
+  readonly learns?: boolean | undefined;
   readonly seeds: Readonly<Record<StudySize, number>>;
   configurations(size: StudySize): readonly Settings[];
   /** A configuration in a few words. */

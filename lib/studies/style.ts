@@ -60,10 +60,17 @@ export interface Axis {
   readonly format?: string | undefined;
 }
 
+/** Where something begins on the x axis. */
+export interface Moment {
+  readonly name: string;
+  readonly x: number;
+}
+
 export interface LinePanel {
   readonly title: string;
   readonly lines: readonly Line[];
   readonly levels?: readonly Level[] | undefined;
+  readonly moments?: readonly Moment[] | undefined;
 }
 
 /** What all charts have in common. */
@@ -114,6 +121,7 @@ function linePanel(panel: LinePanel, x: Placed, y: Placed, size: { width: number
         mark: { type: "rule", color: level.color, strokeDash: [2, 3], strokeWidth: 1.2 },
         encoding: { y: encodings.y },
       })),
+      ...momentLayers(panel.moments ?? [], encodings, y.domain[1]),
       ...panel.lines.map((line) => spread(line, y.domain, encodings)),
       ...panel.lines.flatMap((line) => lineLayers(line, encodings)),
       ...names.map(({ at, name, color }) => ({
@@ -161,6 +169,18 @@ function lineLayers({ points, color, dashed, marked }: Line, encoding: Encodings
   const line = { type: "line", color, strokeWidth: 2, clip: true, ...(dashed && { strokeDash: [6, 3] }) };
   const point = { type: "point", filled: true, size: 45, opacity: 1, color };
   return (marked ? [line, point] : [line]).map((mark) => ({ data: { values: points }, mark, encoding }));
+}
+
+/** A rule where each begins, its name behind it at the top. */
+function momentLayers(moments: readonly Moment[], { x, y }: Encodings, top: number): Chart[] {
+  return moments.flatMap((moment) => [
+    { data: { values: [moment] }, mark: { type: "rule", color: grey, strokeWidth: 0.8 }, encoding: { x } },
+    {
+      data: { values: [{ ...moment, y: top }] },
+      mark: { type: "text", text: moment.name, color: grey, fontSize: 11, align: "left", baseline: "top", dx: 3 },
+      encoding: { x, y },
+    },
+  ]);
 }
 
 interface Name {

@@ -4,7 +4,7 @@ import type { Batch, BatchShape } from "../io/batch.js";
 import { validTargets } from "../io/batch.js";
 import { DeviceBatch } from "../mtp/batch.js";
 import type { LanguageModel } from "../mtp/model.js";
-import { PassState, trainPass } from "../mtp/pass.js";
+import { PassState, trainHeads, trainPass } from "../mtp/pass.js";
 import { AdamW, type AdamWOptions } from "./optimizer.js";
 
 /** What a step reports: sums (n, 8) of `multiTokenMetrics`, the gradient norm, and the status flags. */
@@ -32,9 +32,9 @@ export class TrainingState {
 
   /**
    * Enqueues one optimizer step over these micro-batches. A head's loss is the mean over its valid targets in all of
-   * them, so that 1 batch of 16 and 2 of 8 give equal gradients.
+   * them, so that 1 batch of 16 and 2 of 8 give equal gradients. `heads`: the pass over the heads.
    */
-  enqueue(batches: readonly Batch[], headWeights: readonly number[], learningRate: number): void {
+  enqueue(batches: readonly Batch[], headWeights: readonly number[], learningRate: number, heads = trainHeads): void {
     const { model, batch, pass, optimizer } = this;
     const valid = headWeights.map(() => 0);
     for (const each of batches)
@@ -43,7 +43,7 @@ export class TrainingState {
     model.parameters.clearGradients();
     for (const [i, each] of batches.entries()) {
       batch.write(each);
-      trainPass(model, batch, pass, i === 0);
+      trainPass(model, batch, pass, i === 0, {}, heads);
     }
     optimizer.step(learningRate, pass.status);
   }
