@@ -60,6 +60,7 @@ export interface TaskDatasetOptions extends DrawOptions {
   readonly targets?: "task" | "judged" | undefined;
   /** As of `SequenceDataset`. */
   readonly cropped?: boolean | undefined;
+  readonly packed?: boolean | undefined;
 }
 
 /**
@@ -71,7 +72,7 @@ export interface TaskDatasetOptions extends DrawOptions {
  * const judged = await evaluate(model, taskDataset(task, "eval", { count: 500, targets: "judged" }));
  */
 export function taskDataset(task: Task, split: Split, options: TaskDatasetOptions = {}): SequenceDataset {
-  const { seed, count = task.sizes?.[split], targets = "task", cropped } = options;
+  const { seed, count = task.sizes?.[split], targets = "task", cropped, packed } = options;
   if (count === undefined) {
     const wanted = "a number: the task has no end";
     throw new ForetokenError("BAD_OPTION", { op: task.name, argument: "count", wanted, got: "none" });
@@ -80,7 +81,7 @@ export function taskDataset(task: Task, split: Split, options: TaskDatasetOption
     tokens,
     lossMask: targets === "judged" ? judged : lossMask,
   }));
-  return new SequenceDataset(items, { vocabSize: task.vocabSize, cropped });
+  return new SequenceDataset(items, { vocabSize: task.vocabSize, cropped, packed });
 }
 
 export interface Grade {

@@ -80,6 +80,50 @@ describe("a dataset of sequences", () => {
     );
   });
 
+  describe("packed", () => {
+    const packed = new SequenceDataset(items, { vocabSize: 14, packed: true });
+    const row = { batchSize: 1, contextLength: 6, lookahead: 1 };
+
+    test("by hand: as many sequences as fit, each with its own bounds", () => {
+      const [first, second, ...rest] = packed.evalBatches(row);
+      expect(first).toEqual({
+        tokens: Int32Array.of(1, 2, 3, 4, 5, 0, 0),
+        targets: Int32Array.of(1, 2, 3, -100, 5, -100, -100),
+        limit: Int32Array.of(2, 2, 2, 4, 4, 5),
+        firstKey: Int32Array.of(0, 0, 0, 3, 3, 5),
+        ...{ batchSize: 1, contextLength: 6, lookahead: 1, position: 1 },
+      });
+      expect(second?.tokens).toEqual(Int32Array.of(6, 7, 8, 9, 10, 0, 0));
+      expect(rest.map(({ tokens }) => tokens)).toEqual([Int32Array.of(11, 12, 13, 0, 0, 0, 0)]);
+    });
+
+    test("a row of T+1 tokens is filled to its last, and rows come once an epoch", () => {
+      const narrow = { ...row, contextLength: 4 };
+      expect(packed.windowsPerEpoch(narrow)).toBe(3); // 3 + 2, 4 + 1, 3
+      const batches = [...packed.batches({ ...narrow, epochs: 1, seed: 2 })];
+      const tokens = batches.flatMap((batch) => [...batch.tokens]).filter((token) => token !== 0);
+      expect(tokens.toSorted((a, b) => a - b)).toEqual(items.flatMap((item) => item.tokens));
+      expect(packed.windowsPerEpoch(row)).toBe(3);
+      expect(packed.windowsPerEpoch({ ...row, contextLength: 12 })).toBe(1);
+    });
+
+    test("one to a row where no two fit", () => {
+      const long = items.filter(({ tokens }) => tokens.length > 2);
+      const [one, many] = [false, true].map(
+        (together) => new SequenceDataset(long, { vocabSize: 14, packed: together }),
+      );
+      const narrow = { ...row, contextLength: 3 };
+      expect([...(many?.evalBatches(narrow) ?? [])]).toEqual([...(one?.evalBatches(narrow) ?? [])]);
+      expect(many?.windowsPerEpoch(narrow)).toBe(3);
+      expect(many?.fingerprint).not.toBe(one?.fingerprint);
+    });
+
+    test("goes on from a position as if it had never stopped", () => {
+      const all = take(packed.batches({ ...row, seed: 1 }), 5);
+      expect(take(packed.batches({ ...row, seed: 1, position: all[1]?.position }), 3)).toEqual(all.slice(2));
+    });
+  });
+
   test("refuses what does not fit a row, tokens outside the vocabulary, nothing at all", () => {
     const short = { ...shape, contextLength: 1 };
     const tooLong = expect.objectContaining({ code: "BAD_DATA", argument: "contextLength" }) as Error;
