@@ -57,7 +57,7 @@ struct CachedCall {
   int64_t branch_length;
   float scale;
   bool whole;      // a task takes all ranges of its queries
-  float* queries;  // (kQueries,D) per worker: query rows as floats
+  float* queries;  // (kQueries,kQueryFloats·D) per worker: query rows as floats
   Partials
       partials;  // (R,H,ranges) where the ranges of a row are tasks of their own, else (kQueries,ranges) per worker
 
@@ -77,7 +77,7 @@ struct QueryRun {
   int64_t g;
   int64_t row[kQueries], place[kQueries];  // of each query: r, and (r,h) as one number
   int64_t partial[kQueries];               // where in Partials it is
-  float* queries;                          // (count,D)
+  float* queries;                          // (count,kQueryFloats·D)
 };
 
 // Where the keys [first, first + count) of a row in a tree lie in its slot, as elements from the slot's start.
@@ -110,7 +110,7 @@ void attend_run(const CachedCall<S>& call, const QueryRun& run, int64_t index) {
         straight = branch.first > first ? branch.first - first : 0;
       }
     }
-    queries[count] = {run.queries + i * n.D,
+    queries[count] = {run.queries + i * kQueryFloats * n.D,
                       end - first,
                       straight,
                       offsets[count],
@@ -149,7 +149,7 @@ void for_runs(const CachedCall<S>& call, int64_t g, int64_t first, int64_t end, 
   const CachedShape& n = call.n;
   QueryRun run;
   run.g = g;
-  run.queries = call.queries + worker * kQueries * n.D;
+  run.queries = call.queries + worker * kQueries * kQueryFloats * n.D;
   int64_t r = first / n.group, h = first % n.group;
   while (first < end) {
     const Prefix prefix = call.prefix(r);
@@ -171,10 +171,7 @@ void attend_queries(const CachedCall<S>& call, int64_t g, int64_t first, int64_t
                     int64_t end_range, int worker) {
   const int64_t D = call.n.D;
   for_runs(call, g, first, end, worker, [&](const QueryRun& run) {
-    for (int i = 0; i < run.count; i++) {
-      const S* row = call.q + run.place[i] * D;
-      for (int64_t j = 0; j < D; j += kWidth) store_n(run.queries + i * D + j, load_n(row + j, D - j), D - j);
-    }
+    for (int i = 0; i < run.count; i++) lay_query(call.q + run.place[i] * D, D, run.queries + i * kQueryFloats * D);
     for (int64_t range = first_range; range < end_range; range++) attend_run(call, run, range);
     for (int i = 0; call.whole && i < run.count; i++)
       combine_ranges(call, call.prefix(run.row[i]), run.partial[i], run.place[i]);
@@ -226,7 +223,7 @@ void attend(const Call& call, const CachedCall<S>& given, const Cut& cut) {
 struct CachedWorkspace {
   float *queries, *records;
   CachedWorkspace(const CachedShape& n, const Cut& cut, int threads, Carver& carve)
-      : queries(carve.take<float>(threads * kQueries * n.D)),
+      : queries(carve.take<float>(threads * kQueries * kQueryFloats * n.D)),
         records(carve.take<float>(cut.partials(n, threads) * n.ranges * Partials::size(n.D))) {}
 };
 
