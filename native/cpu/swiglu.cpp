@@ -8,16 +8,35 @@ static inline Vec sigmoid(Vec x) {
   return div(one, add(one, exp(sub(zero(), x))));
 }
 
+// How the elements are dealt out: task t takes [t·width, (t + 1)·width) of each row. One row of all, or, of the few
+// rows of a decoding step, the columns that the same thread had of the products before, so that it finds them in its
+// own cache. (8 × 704, two threads: 3.0 µs as one task, 2.6 as two, and the product after it 0.6 less.)
+struct Deal {
+  int64_t rows, columns, width;
+  Deal(const Call& call, const Out& y) : rows(row_count(y)), columns(last_dimension(y)) {
+    constexpr int64_t kLeast = 2048, kMostRows = 16;
+    int64_t count = rows * columns;
+    int threads = call.parallel ? call.parallel->threads : 1;
+    bool few = count >= kLeast && count <= kBlock && rows <= kMostRows;
+    width = few ? share_columns(columns, threads) : kBlock;
+    if (!few) rows = 1, columns = count;
+  }
+};
+
 static void swiglu(const Call& call, In gate, In up, Out y) {
+  const Deal deal(call, y);
   dispatch_stored({gate.dtype, up.dtype, y.dtype}, [&]<class G, class U, class Y>(Element<G>, Element<U>, Element<Y>) {
     const G* g = elements<G>(gate);
     const U* u = elements<U>(up);
     Y* out = elements<Y>(y);
-    for_blocks(call, element_count(y), [=](int64_t first, int64_t last) {
-      for_vectors(first, last, [=](int64_t i, auto lanes) {
-        Vec x = load(g + i, lanes);
-        store(out + i, mul(mul(x, sigmoid(x)), load(u + i, lanes)), lanes);
-      });
+    parallel_for(call, (deal.columns + deal.width - 1) / deal.width, [=](int64_t task, int) {
+      for (int64_t row = 0; row < deal.rows; row++) {
+        int64_t first = row * deal.columns + task * deal.width;
+        for_vectors(first, smaller(first + deal.width, (row + 1) * deal.columns), [=](int64_t i, auto lanes) {
+          Vec x = load(g + i, lanes);
+          store(out + i, mul(mul(x, sigmoid(x)), load(u + i, lanes)), lanes);
+        });
+      }
     });
   });
 }
