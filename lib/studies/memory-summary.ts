@@ -1,10 +1,10 @@
 // What the cells of the memory study say together.
 import { ForetokenError } from "../errors.js";
 import { arms, type Arm } from "./memory-arms.js";
-import { phases, type ArmResult, type MemoryResult, type MemorySettings } from "./memory-cell.js";
+import { phases, type Phase, type ArmResult, type MemoryResult, type MemorySettings } from "./memory-cell.js";
 import { median, ratioInterval, type Interval } from "./statistics.js";
 import type { CellResult, Figure, Summary, Table } from "./study.js";
-import { lineChart, palette, type Line, type LinePanel } from "./style.js";
+import { dotChart, lineChart, palette, type Axis, type DotPanel, type Line, type LinePanel } from "./style.js";
 
 type Finished = CellResult<MemorySettings, MemoryResult>;
 
@@ -32,11 +32,17 @@ export function summariseMemory(finished: readonly Finished[]): Summary {
   const most = last(points.filter(({ vocabulary }) => vocabulary === largest));
   return {
     verdict: [savedSentence(most), slopeSentence(points, largest), timeSentence(most)].join(" "),
-    findings: [predictedFinding(finished), exactFinding(finished), activationFinding(points, vocabularies)],
+    findings: [
+      apartFinding(most),
+      activationFinding(points, vocabularies),
+      predictedFinding(finished),
+      exactFinding(finished),
+    ],
     tables: [bytesTable(points), slopeTable(points, vocabularies), timeTable(points)],
     figures: [
       headsFigure(points, vocabularies),
       vocabularyFigure(points, most.n),
+      savingsFigure(points, vocabularies, most.n),
       timeFigure(points),
       ...timelineFigure(finished),
     ],
@@ -105,6 +111,16 @@ function slopeSentence(points: readonly Point[], vocabulary: number): string {
   const slopes = arms.map((arm) => `${arm} ${shown(perHead(points, vocabulary, (point) => restOf(point, arm)))}`);
   const own = perHead(points, vocabulary, parameterBytesOf);
   return `Each further head takes ${shown(own)} for its parameters, their gradients and moments, and beside these: ${slopes.join(", ")}.`;
+}
+
+/** Savings do not add up: what one has saved the other cannot. */
+function apartFinding(point: Point): string {
+  const [naive, sequential, fused, both] = arms.map((arm) => bytesOf(point, arm)) as [number, number, number, number];
+  return (
+    `Of the ${shown(naive - both)} that both save there, the order alone saves ${shown(naive - sequential)} and the fused ` +
+    `loss ${shown(sequential - both)} more behind it; the fused loss alone saves ${shown(naive - fused)} and the order ` +
+    `${shown(fused - both)} more behind it. The logits of a head are ${shown(logitBytes(point))}.`
+  );
 }
 
 function predictedFinding(finished: readonly Finished[]): string {
@@ -283,10 +299,40 @@ function vocabularyFigure(points: readonly Point[], n: number): Figure {
     caption: `Dashed: parameters, gradients and moments, which all arms have. ${measuredNote}`,
     chart: lineChart(
       [{ title: "", lines: bytesLines(line, ({ vocabulary }) => vocabulary, true) }],
-      { title: "vocabulary (tokens)", log: true, ticks: line.map(({ vocabulary }) => vocabulary), format: "~s" },
+      { title: "vocabulary (tokens)", log: true, ticks: line.map(({ vocabulary }) => vocabulary), format: ".3~s" },
       { title: "bytes at the most (MB)", log: true, format: "~g" },
     ),
   };
+}
+
+function savingsFigure(points: readonly Point[], vocabularies: readonly number[], n: number): Figure {
+  const panels = some(vocabularies).map((vocabulary): DotPanel => {
+    const point = points.find((each) => each.vocabulary === vocabulary && each.n === n);
+    const dots = arms.map((arm) => ({
+      ...{ name: arm, color: colors[arm] },
+      value: point ? restOf(point, arm) / megabyte : NaN,
+    }));
+    const most = Math.max(...dots.map(({ value }) => value));
+    return { title: `V = ${vocabulary}`, x: { title: "bytes (MB)", domain: [0, 1.05 * most] }, dots };
+  });
+  return {
+    name: "savings",
+    title: `What each saves, ${n} heads`,
+    caption:
+      "Bytes of a step at the most, less parameters, gradients and moments: what the order of the heads and the fused " +
+      "loss can save, each alone and both.",
+    chart: dotChart(panels),
+  };
+}
+
+/** Where the ratios themselves are; intervals that go on beyond are cut there. */
+function ratioAxis(panels: readonly LinePanel[]): Axis {
+  const ratios = panels.flatMap(({ lines }) => lines.flatMap(({ points }) => points.map(({ y }) => y)));
+  const domain: [number, number] = [Math.min(1, ...ratios) / 1.3, Math.max(1, ...ratios) * 1.3];
+  const ticks = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.2, 1.5, 2, 3, 5].filter(
+    (x) => x >= domain[0] && x <= domain[1],
+  );
+  return { title: "time of a step (× naive)", log: true, format: "~g", domain, ticks };
 }
 
 function timeFigure(points: readonly Point[]): Figure {
@@ -311,40 +357,48 @@ function timeFigure(points: readonly Point[]): Figure {
     title: "Time of a step beside the naive one's",
     caption:
       `Medians of ${points[0]?.settings.rounds ?? 0} steps of each arm, in turn within one run; ` +
-      `${seeds > 1 ? `means over ${seeds} seeds with 95 % intervals` : "one seed"}.`,
-    chart: lineChart(
-      panels,
-      { title: "vocabulary (tokens)", log: true, format: "~s" },
-      { title: "time of a step (× naive)" },
-    ),
+      `${seeds > 1 ? `means over ${seeds} seeds with 95 % intervals` : "one seed"}, cut at the axis.`,
+    chart: lineChart(panels, { title: "vocabulary (tokens)", log: true, format: "~s" }, ratioAxis(panels)),
   };
 }
+
+const phaseNames: Readonly<Record<Phase, string>> = {
+  ...{ "trunk forward": "trunk", heads: "heads", "trunk backward": "trunk", optimizer: "optimizer" },
+};
 
 /** Of the first cell that has one. */
 function timelineFigure(finished: readonly Finished[]): Figure[] {
   const cell = finished.find(({ settings }) => settings.timeline);
   if (!cell) return [];
   const panels = arms.flatMap((arm): LinePanel[] => {
-    const { timeline } = cell.result.arms[arm];
+    const { timeline, peakBytes } = cell.result.arms[arm];
     if (!timeline) return [];
     return [
       {
-        title: arm,
+        title: `${arm}: ${shown(peakBytes)} at the most`,
         lines: [{ name: "", color: colors[arm], points: timeline.bytes.map((y, x) => ({ x, y: y / megabyte })) }],
         levels: [{ name: "", color: palette.orange, y: cell.result.parameterBytes / megabyte }],
-        moments: phases.map((name) => ({ name, x: timeline.begins[name] })),
+        moments: phases.map((phase) => ({ name: phaseNames[phase], x: timeline.begins[phase] })),
       },
     ];
   });
+  const all = panels.flatMap(({ lines }) => lines.flatMap(({ points }) => points));
+  const highest = (values: readonly number[]): number => values.reduce((most, value) => Math.max(most, value), 0);
   const { futureTokens = 1, vocabSize = 0 } = cell.settings.model;
   return [
     {
       name: "timeline",
       title: `Bytes through a step, ${futureTokens} heads, V = ${vocabSize}`,
       caption:
-        "Bytes at the most while each operation of the step runs, workspaces included, by the device's ledger. Dotted: " +
-        "parameters, gradients and moments.",
-      chart: lineChart(panels, { title: "operation of the step" }, { title: "bytes (MB)" }, 1),
+        "Bytes at the most while each operation of the step runs, workspaces included, by the device's ledger. Rules: " +
+        "where the trunk's forward pass, the heads, the trunk's backward pass and the optimizer begin. Dotted: parameters, " +
+        "gradients and moments.",
+      chart: lineChart(
+        panels,
+        { title: "operation of the step", domain: [0, highest(all.map(({ x }) => x))] },
+        { title: "bytes (MB)", domain: [0, 1.15 * highest(all.map(({ y }) => y))] },
+        1,
+      ),
     },
   ];
 }

@@ -32,7 +32,7 @@ export const memoryStudy: Study<MemorySettings, MemoryResult> = {
   source: "order: arXiv 2404.19737, section 2; fused loss: arXiv 2411.09009, 2410.10989",
   revision: 1,
   learns: false,
-  seeds: { quick: 2, minute: 2, full: 5, long: 5 },
+  seeds: { quick: 2, minute: 3, full: 5, long: 5 },
   configurations: (size) => {
     const { hiddenSize, heads, vocabularies, batchSize, contextLength, rounds } = sizes[size];
     const model = { hiddenSize, trunkLayers: 2, numAttentionHeads: 2, maxPositions: contextLength };

@@ -32,6 +32,18 @@ describe.each([false, true])("a line chart, logarithmic: %s", (log) => {
   });
 });
 
+test("moments have their names, and a rule each", async () => {
+  const draw = await loadCharts();
+  const moments = [
+    { name: "forward", x: 1 },
+    { name: "backward", x: 2 },
+  ];
+  const panels = [{ title: "", lines: [line("bytes", palette.blue, 1)], moments }];
+  const { svg } = await draw(lineChart(panels, { title: "operation" }, { title: "bytes (MB)" }));
+  for (const { name } of moments) expect(svg.split(`>${name}<`)).toHaveLength(2);
+  expect(svg.match(/aria-roledescription="rule mark"/g)).toHaveLength(2);
+});
+
 test("dots have their names once, their intervals where they are known, and each panel its axis", async () => {
   const draw = await loadCharts();
   const dots = [

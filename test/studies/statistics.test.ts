@@ -1,6 +1,14 @@
 // Intervals beside the printed tables of Student's t, and beside a case worked by hand.
 import { expect, test } from "vitest";
-import { interval, lossInterval, median, shareInterval, shown, studentQuantile } from "../../lib/studies/statistics.js";
+import {
+  interval,
+  lossInterval,
+  median,
+  ratioInterval,
+  shareInterval,
+  shown,
+  studentQuantile,
+} from "../../lib/studies/statistics.js";
 
 test.each([
   [0.975, 1, 12.7062],
@@ -51,4 +59,12 @@ test("an interval stays within what is possible, and its mean where it is", () =
 test("an interval is shown with its bounds where they are known", () => {
   expect(shown({ n: 2, mean: 1, low: -0.25, high: 2.25 }, 2)).toBe("1.00 [-0.25, 2.25]");
   expect(shown(interval([7]))).toBe("7.000");
+});
+
+test("ratios: half and twice make one, with bounds as many times below as above", () => {
+  const { n, mean, low, high } = ratioInterval([0.5, 2]);
+  expect([n, mean]).toEqual([2, 1]);
+  expect(high).toBeCloseTo(2 ** 12.7062, 0);
+  expect((low ?? NaN) * (high ?? NaN)).toBeCloseTo(1, 10);
+  expect(ratioInterval([3]).low).toBeNull();
 });
