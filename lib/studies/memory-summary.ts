@@ -43,7 +43,8 @@ export function summariseMemory(finished: readonly Finished[]): Summary {
       headsFigure(points, vocabularies),
       vocabularyFigure(points, most.n),
       savingsFigure(points, vocabularies, most.n),
-      timeFigure(points),
+      timeFigure(points, vocabularies),
+      ratioFigure(points),
       ...timelineFigure(finished),
     ],
   };
@@ -335,29 +336,61 @@ function ratioAxis(panels: readonly LinePanel[]): Axis {
   return { title: "time of a step (× naive)", log: true, format: "~g", domain, ticks };
 }
 
-function timeFigure(points: readonly Point[]): Figure {
+function timeFigure(points: readonly Point[], vocabularies: readonly number[]): Figure {
+  const chosen = some(vocabularies);
+  const panels = chosen.map((vocabulary, i): LinePanel => {
+    const line = points.filter((point) => point.vocabulary === vocabulary);
+    const lines = arms.map((arm): Line => {
+      const at = (point: Point): Line["points"][number] => {
+        const { mean, low, high } = ratioInterval(point.results.map((result) => median(result.arms[arm].stepMs)));
+        return { x: point.n, y: mean, low, high };
+      };
+      return { name: i === chosen.length - 1 ? arm : "", color: colors[arm], marked: true, points: line.map(at) };
+    });
+    return { title: `V = ${vocabulary}`, lines };
+  });
+  const means = panels.flatMap(({ lines }) => lines.flatMap((line) => line.points.map(({ y }) => y)));
+  const domain: [number, number] = [Math.min(...means) / 1.5, Math.max(...means) * 1.5];
+  return {
+    name: "time",
+    title: "Time of a step against the number of heads",
+    caption: timeNote(points),
+    chart: lineChart(
+      panels,
+      { title: "heads", ticks: [...new Set(points.map(({ n }) => n))] },
+      { title: "time of a step (ms)", log: true, format: "~g", domain },
+    ),
+  };
+}
+
+function timeNote(points: readonly Point[]): string {
+  const seeds = points[0]?.results.length ?? 0;
+  return (
+    `Medians of ${points[0]?.settings.rounds ?? 0} steps of each arm, in turn within one run; ` +
+    `${seeds > 1 ? `means over ${seeds} seeds with 95 % intervals` : "one seed"}, cut at the axis.`
+  );
+}
+
+function ratioFigure(points: readonly Point[]): Figure {
   const chosen = some([...new Set(points.map(({ n }) => n))]);
   const panels = chosen.map((n, i): LinePanel => {
     const line = points.filter((point) => point.n === n);
     return {
       title: `n = ${n}`,
       levels: [{ name: i === chosen.length - 1 ? "naive" : "", color: colors.naive, y: 1 }],
-      lines: arms.slice(1).map((arm) => ({
+      lines: arms.slice(1).map((arm, which) => ({
         ...{ name: i === chosen.length - 1 ? arm : "", color: colors[arm], marked: true },
         points: line.map((point) => {
           const { mean, low, high } = ratioOf(point, arm);
-          return { x: point.vocabulary, y: mean, low, high };
+          return { x: point.vocabulary * 1.05 ** (which - 1), y: mean, low, high };
         }),
       })),
     };
   });
-  const seeds = points[0]?.results.length ?? 0;
   return {
-    name: "time",
+    name: "time-ratio",
     title: "Time of a step beside the naive one's",
-    caption:
-      `Medians of ${points[0]?.settings.rounds ?? 0} steps of each arm, in turn within one run; ` +
-      `${seeds > 1 ? `means over ${seeds} seeds with 95 % intervals` : "one seed"}, cut at the axis.`,
+    caption: timeNote(points),
     chart: lineChart(panels, { title: "vocabulary (tokens)", log: true, format: "~s" }, ratioAxis(panels)),
   };
 }

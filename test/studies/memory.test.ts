@@ -163,7 +163,14 @@ test("--quick: every cell, tables that are complete, a verdict of what the cells
     /^At V = 2048 and n = 4, with 64 positions of width 32, a step takes 6\.\d MB naively/,
   );
   expect(readdirSync(join(out, "memory-quick/figures"))).toHaveLength(2 * report.figures.length);
-  expect(report.figures.map(({ name }) => name)).toEqual(["heads", "vocabulary", "savings", "time", "timeline"]);
+  expect(report.figures.map(({ name }) => name)).toEqual([
+    "heads",
+    "vocabulary",
+    "savings",
+    "time",
+    "time-ratio",
+    "timeline",
+  ]);
 }, 30_000);
 
 /** Three seeds at n = 1, 2 and 4, V = 100: bytes and milliseconds as given. */
