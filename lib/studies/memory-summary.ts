@@ -340,10 +340,10 @@ function timeFigure(points: readonly Point[], vocabularies: readonly number[]): 
   const chosen = some(vocabularies);
   const panels = chosen.map((vocabulary, i): LinePanel => {
     const line = points.filter((point) => point.vocabulary === vocabulary);
-    const lines = arms.map((arm): Line => {
+    const lines = arms.map((arm, which): Line => {
       const at = (point: Point): Line["points"][number] => {
         const { mean, low, high } = ratioInterval(point.results.map((result) => median(result.arms[arm].stepMs)));
-        return { x: point.n, y: mean, low, high };
+        return { x: point.n + (which - 1.5) * 0.06, y: mean, low, high };
       };
       return { name: i === chosen.length - 1 ? arm : "", color: colors[arm], marked: true, points: line.map(at) };
     });
