@@ -3,6 +3,7 @@ import { ForetokenError, nearestName } from "../errors.js";
 import { byteStudy } from "./bytes.js";
 import { choicePointsStudy } from "./choice-points.js";
 import { headsStudy } from "./heads.js";
+import { howManyHeadsStudy } from "./how-many-heads.js";
 import { inductionStudy } from "./induction.js";
 import { memoryStudy } from "./memory.js";
 import { polynomialsStudy } from "./polynomials.js";
@@ -18,6 +19,7 @@ export const studies: readonly Study[] = [
   choicePointsStudy,
   byteStudy,
   headsStudy,
+  howManyHeadsStudy,
   memoryStudy,
 ];
 
