@@ -36,7 +36,7 @@ export function summariseBytes(finished: readonly CellResult<ByteSettings, ByteR
     verdict: groups.map(verdictOf).join(" "),
     findings: [...groups.map(speedFinding), ...groups.map(ownTextFinding), costFinding(groups), sizeFinding(arms)],
     tables: [lossTable(groups), decodingTable(groups), costTable(groups)],
-    figures: [lossFigure(groups), headsFigure(groups), draftsFigure(groups), costFigure(groups)],
+    figures: [lossFigure(groups), headsFigure(groups), draftsFigure(groups), speedFigure(groups), costFigure(groups)],
   };
 }
 
@@ -290,29 +290,46 @@ function headsFigure(groups: readonly Group[]): Figure {
   };
 }
 
+/** A line for each n above 1, over the lengths of its drafts. */
+function byDraftLength({ shared }: Group, of: (arm: Arm, k: number) => Interval): Line[] {
+  return shared.map((arm, i) => ({
+    ...{ name: `n = ${headsOf(arm)}`, color: colors[headsOf(arm)] ?? palette.black, marked: true },
+    points: draftLengths(headsOf(arm)).map((k) => pointOf(k === 1 ? k : beside(k, i - 1), of(arm, k))),
+  }));
+}
+
+const draftAxis = { title: "most tokens of a forward, k", ...counts };
+
 function draftsFigure(groups: readonly Group[]): Figure {
-  const quantities = [
-    { title: "tokens per forward, held-out", of: heldOutTokens },
-    { title: "tokens per forward, own text", of: ownTokens },
-    { title: "times as fast", of: speedUps },
-  ];
-  const panels = groups.flatMap(({ corpus, shared }) =>
-    quantities.map(({ title, of }): LinePanel => ({
-      title: `${titles[corpus]}: ${title}`,
-      lines: shared.map((arm, i) => ({
-        ...{ name: `n = ${headsOf(arm)}`, color: colors[headsOf(arm)] ?? palette.black, marked: true },
-        points: draftLengths(headsOf(arm)).map((k) => pointOf(k === 1 ? k : beside(k, i - 1), of(arm, k))),
-      })),
-    })),
-  );
+  const panels = groups.flatMap((group): LinePanel[] => [
+    { title: `${titles[group.corpus]}: held-out text`, lines: byDraftLength(group, heldOutTokens) },
+    { title: `${titles[group.corpus]}: the model's own text`, lines: byDraftLength(group, ownTokens) },
+  ]);
   return {
     name: "drafts",
-    title: "What drafts gain",
+    title: "Tokens per forward",
     caption:
-      `Each forward reads a draft of k − 1 tokens by heads 2 to k and adds those that head 1 agrees with, and one. Left: ` +
-      `drafts judged on held-out text; middle: on what the model itself writes, greedily, behind held-out prompts; right: ` +
-      `speed beside the same model's plain decoding. Shared unembedding. ${seedsNote(groups)}`,
-    chart: lineChart(panels, { title: "k", ...counts }, { title: "tokens, or times" }, quantities.length),
+      `A forward reads a draft of k − 1 tokens by heads 2 to k and adds those that head 1 agrees with, and one. Left: drafts ` +
+      `judged at every position of held-out text; right: in what the model itself writes, greedily, behind held-out prompts. ` +
+      `Shared unembedding. ${seedsNote(groups)}`,
+    chart: lineChart(panels, draftAxis, { title: "tokens per forward" }, 2),
+  };
+}
+
+function speedFigure(groups: readonly Group[]): Figure {
+  const panels = groups.map((group): LinePanel => ({
+    title: titles[group.corpus],
+    lines: byDraftLength(group, speedUps),
+    levels: [{ name: "plain", color: palette.black, y: 1 }],
+  }));
+  return {
+    name: "speed",
+    title: "Speed of writing with drafts",
+    caption:
+      `Times as fast as the same model's plain decoding, one text at a time, greedily, medians of rounds that take turns. With ` +
+      `more heads fewer layers lie before head 1, so that plain decoding is faster and there is less to save. Shared ` +
+      `unembedding. ${seedsNote(groups)}`,
+    chart: lineChart(panels, draftAxis, { title: "times as fast" }),
   };
 }
 

@@ -25,7 +25,7 @@ const sizes: Readonly<Record<StudySize, Size>> = {
     ...{ hiddenSize: 32, steps: 16, batchSize: 4, contextLength: 64, evalBatches: 4, replicated: [4], prose: [1, 4] },
     decoding: { prompts: 2, promptLength: 16, newTokens: 24, rounds: 2 },
   },
-  minute: { ...large, steps: 60, evalBatches: 20, replicated: [4], prose: [1, 4] },
+  minute: { ...large, steps: 120, evalBatches: 20, replicated: [4], prose: [1, 4] },
   full: { ...large, steps: 2400, replicated: [2, 4, 8], prose: [1, 2, 4, 8] },
   long: { ...large, hiddenSize: 64, steps: 5000, replicated: [2, 4, 8], prose: [1, 2, 4, 8] },
 };

@@ -10,7 +10,7 @@ import { dotChart, heatMaps, lineChart, palette, type Dot, type HeatMap, type Po
 
 type Arm = ArmOf<HowManySettings, HowManyResult>;
 
-export const tolerances = [0, 0.01, defaultTolerance, 0.05, 0.1];
+export const tolerances = [0, 0.02, defaultTolerance, 0.1, 0.2];
 const shareColors = [palette.orange, palette.green, palette.blue];
 
 const headsOf = ({ settings }: Arm): number => settings.training.model.futureTokens ?? 1;
@@ -121,8 +121,21 @@ function choiceVerdict(judged: readonly Judged[]): string {
   const each = own.map((at) => `${percent(at.share)} ${sayChoices(at)}`);
   return (
     `Where head 1 may lose ${percent(defaultTolerance)} for speed, the full runs ask for ${sayCounts(best)}. Short runs of ` +
-    `${each.join("; of ")}.`
+    `${each.join("; of ")}. At all ${tolerances.length} losses allowed they choose the same in ` +
+    `${sharesIn(judged)
+      .map((share) => sayAgreement(judged, share))
+      .join(", ")}.`
   );
+}
+
+const sharesIn = (judged: readonly Judged[]): number[] => [...new Set(judged.map(({ share }) => share))];
+
+function sayAgreement(judged: readonly Judged[], share: number): string {
+  const own = judged.filter((at) => at.share === share);
+  const [same, all] = [own.map(agreeing), own.map(({ seeds }) => seeds.length)].map((counts) =>
+    counts.reduce((sum, count) => sum + count, 0),
+  );
+  return `${same} of ${all} (${percent(share)})`;
 }
 
 /** How often they are the full runs'; the speed given away where the choice is allowed; how often and how far it is not. */
@@ -341,7 +354,7 @@ function rateFigure(fixed: readonly Arm[]): Figure {
 }
 
 function choiceFigure(judged: readonly Judged[]): Figure {
-  const shares = [...new Set(judged.map(({ share }) => share))];
+  const shares = sharesIn(judged);
   const map = (title: string, value: (at: Judged) => number): HeatMap => ({
     ...{ title, rows: tolerances.map(percent), columns: shares.map(percent) },
     values: tolerances.map((tolerance) =>

@@ -224,5 +224,5 @@ test("tables have a row for every arm and every k", () => {
     ),
   );
   expect(tables.map(({ rows }) => rows.length)).toEqual([11, 1 + 2 + 3 + 4 + (2 + 3 + 4) + (1 + 2 + 3 + 4), 11]);
-  expect(figures.map(({ name }) => name)).toEqual(["loss", "heads", "drafts", "cost"]);
+  expect(figures.map(({ name }) => name)).toEqual(["loss", "heads", "drafts", "speed", "cost"]);
 });
