@@ -1,5 +1,7 @@
 // What the cells of the choice points study say together: weights beside counts of terms, both sides of the identity.
-import type { ChoicePointsResult, ChoicePointsSettings, TwoTokens } from "./choice-points-cell.js";
+import type { ChoicePointsResult, ChoicePointsSettings } from "./choice-points-cell.js";
+import type { TwoTokens } from "./choice-points-heads.js";
+import type { TrunkGradient } from "./choice-points-trunk.js";
 import { interval, intervalWithin, lossInterval, meanOf, shown, type Interval } from "./statistics.js";
 import type { CellResult, Figure, Summary, Table } from "./study.js";
 import { lineChart, palette, type Line, type LinePanel, type Point } from "./style.js";
@@ -128,9 +130,9 @@ function trainedVerdict(cells: Cells, b: number): string {
 
 /** A measured weight, and whether its interval has the count. */
 export function beside({ mean, low, high }: Interval, count: number): string {
-  const value = mean.toFixed(2);
+  const value = mean.toFixed(3);
   if (low === null || high === null) return `${value} (one seed)`;
-  const bounds = `[${low.toFixed(2)}, ${high.toFixed(2)}]`;
+  const bounds = `[${low.toFixed(3)}, ${high.toFixed(3)}]`;
   if (low > count) return `${value} ${bounds}, more than counted,`;
   return high < count ? `${value} ${bounds}, less than counted,` : `${value} ${bounds}`;
 }
@@ -164,16 +166,33 @@ function apartness({ mean, low, high }: Interval): string {
   return low !== null && high !== null && (low > 0 || high < 0) ? `apart by ${by}` : `not seen to differ (${by})`;
 }
 
-/** How much more trunk gradient a choice with consequences makes than one without. */
-const trunkRatio = ({ trunkGradient }: ChoicePointsResult): number =>
-  (trunkGradient[1] ?? NaN) / (trunkGradient[0] ?? NaN);
+/** How much more gradient reaches the trunk from a choice with consequences than from one without. */
+function trunkRatio(cells: Cells, b: number, n: number, part: keyof TrunkGradient): Interval {
+  return ratioInterval(
+    cells.of(b, n).map(({ trunkGradient: [without, having] }) => (having?.[part] ?? NaN) / (without?.[part] ?? NaN)),
+  );
+}
+
+/** Of ratios, which scatter evenly on a logarithmic scale: the geometric mean. */
+export function ratioInterval(ratios: readonly number[]): Interval {
+  const { n, mean, low, high } = interval(ratios.map(Math.log));
+  return {
+    n,
+    mean: Math.exp(mean),
+    low: low === null ? null : Math.exp(low),
+    high: high === null ? null : Math.exp(high),
+  };
+}
 
 function trunkFinding(cells: Cells, b: number): string {
-  const each = cells.heads.map((n) => `${shown(intervalWithin(cells.of(b, n).map(trunkRatio), 0), 2)} with n = ${n}`);
+  const each = cells.heads.map((n) => {
+    const [all, choice] = [trunkRatio(cells, b, n, "all"), trunkRatio(cells, b, n, "choice")];
+    return `n = ${n} ${shown(all, 2)}, of the terms for the choice itself ${shown(choice, 2)}`;
+  });
   return (
-    `The gradient that one choice sends to the trained trunk, b = ${b}: with consequences it is so many times that without ` +
-    `(norms): ${each.join(", ")}. By counts of terms that push equally hard it would be (n+1)/2 if all push one way, its root if each ` +
-    `pushes its own.`
+    `Norm of the gradient that one choice with consequences sends to the trained trunk, over that of one without, ` +
+    `b = ${b}: ${each.join("; ")}. Terms that pushed equally hard would make (n+1)/2 if all pushed one way, its root if each ` +
+    `pushed its own, and 1 for the choice itself.`
   );
 }
 
@@ -184,7 +203,8 @@ function sizeFinding(cells: Cells): string {
   ).map((count) => count.toLocaleString("en"));
   const settings = cells.first?.settings;
   return (
-    `Models of ${counts.join(", ")} parameters (b = ${cells.branches.join(", ")}), the same with every n; ` +
+    `Models of ${counts.join(", ")} parameters (b = ${cells.branches.join(", ")}), the same with every n, whose heads take n−1 ` +
+    `layers from the trunk; ` +
     `${settings?.steps.toLocaleString("en") ?? ""} steps of ${settings?.batchSize ?? ""} sequences.`
   );
 }
@@ -272,6 +292,7 @@ const pointOf = (x: number, { mean, low, high }: Interval): Point => ({ x, y: me
 const headsAxis = (heads: readonly number[]) => ({
   title: "heads n",
   ticks: heads,
+  format: "d",
   domain: [Math.min(...heads) - 0.2, Math.max(...heads) + 0.2] as [number, number],
 });
 
@@ -319,7 +340,7 @@ function trunkFigure(cells: Cells): Figure {
       ...cells.branches.map((b, i): Line => ({
         ...{ name: `b = ${b}`, color: colors[i % colors.length] ?? palette.black, marked: true },
         points: heads.map((n) =>
-          pointOf(n + (i - (cells.branches.length - 1) / 2) * 0.06, intervalWithin(cells.of(b, n).map(trunkRatio), 0)),
+          pointOf(n + (i - (cells.branches.length - 1) / 2) * 0.06, trunkRatio(cells, b, n, "all")),
         ),
       })),
     ],
@@ -330,7 +351,7 @@ function trunkFigure(cells: Cells): Figure {
     caption:
       `Norm of the gradient that one choice with consequences sends to the trained trunk, over that of one without. Dashed: ` +
       `the ratio of their terms, (n+1)/2, and its root, if terms push in directions of their own. ${seedsNote(cells)}`,
-    chart: lineChart([panel], headsAxis(heads), { title: "ratio of norms" }),
+    chart: lineChart([panel], headsAxis(heads), { title: "ratio of norms", log: true }),
   };
 }
 

@@ -119,7 +119,7 @@ function sizeFinding(cells: Cells, kind: Kind): string {
   const [first] = cells.settings(kind);
   const counts = cells.sizes(kind).map((size) => (cells.of(kind, size, 1)[0]?.parameters ?? NaN).toLocaleString("en"));
   return (
-    `${titles[kind]}: ${counts.join(", ")} parameters at d = ${cells.sizes(kind).join(", ")}, the same with every n; ` +
+    `${titles[kind]}: ${counts.join(", ")} parameters at d = ${cells.sizes(kind).join(", ")}, the same with every n, whose heads take n−1 layers from the trunk; ` +
     `${first?.steps.toLocaleString("en") ?? ""} steps of ${first?.batchSize ?? ""} stories, none twice.`
   );
 }

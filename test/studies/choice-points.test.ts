@@ -4,7 +4,15 @@ import { openDevice } from "../../lib/device.js";
 import { choicePointsStudy } from "../../lib/studies/choice-points.js";
 import { entropiesOf, pairsOf, stationaryShares, termsOf } from "../../lib/studies/choice-points-chain.js";
 import { runChoicePoints, type ChoicePointsResult } from "../../lib/studies/choice-points-cell.js";
-import { beside, summariseChoicePoints } from "../../lib/studies/choice-points-summary.js";
+import {
+  contextsOf,
+  countTwoTokens,
+  headsTwoTokens,
+  lastOf,
+  type Read,
+} from "../../lib/studies/choice-points-heads.js";
+import { beside, ratioInterval, summariseChoicePoints } from "../../lib/studies/choice-points-summary.js";
+import { targetsBehind } from "../../lib/studies/choice-points-trunk.js";
 import { exactWeights, oddsGradient, trainedWeights, type Said } from "../../lib/studies/choice-points-weights.js";
 import { studySizes } from "../../lib/studies/study.js";
 import { choicePoints, type ChoicePointsTask } from "../../lib/tasks/choice-points.js";
@@ -163,6 +171,80 @@ describe("weights of what heads say", () => {
   });
 });
 
+describe("two tokens", () => {
+  const task = choicePoints({ branches: 3, tailLength: 3 });
+  const contexts = contextsOf(task, 1, 2);
+  /** Heads that know the process, but for the share `even` that they give to all tokens alike. */
+  const knowing =
+    (even: readonly number[]): Read =>
+    (rows) =>
+      Promise.resolve(
+        rows.map((row) =>
+          even.map((share, head) =>
+            Float64Array.from(ahead(task, row[row.length - 1] ?? -1, head + 1), (p) =>
+              Math.log((1 - share) * p + share / task.vocabSize),
+            ),
+          ),
+        ),
+      );
+
+  test("contexts are held-out beginnings, two that end in each token", () => {
+    const ends = contexts.map(lastOf).sort((a, b) => a - b);
+    expect(ends).toEqual(Array.from({ length: 2 * task.vocabSize }, (_, i) => Math.floor(i / 2)));
+    for (const context of contexts) {
+      expect(context).toHaveLength(14);
+      for (const [t, token] of context.entries())
+        if (t > 0) expect(task.successors(context[t - 1] ?? -1)).toContain(token);
+    }
+  });
+
+  test("heads that know the process have its entropies, and both sides are equal", async () => {
+    const { entropies, left, right } = await headsTwoTokens(task, contexts, knowing([0, 0]));
+    const exact = task.twoTokens();
+    for (const key of Object.keys(exact) as (keyof typeof exact)[]) expect(entropies[key]).toBeCloseTo(exact[key], 12);
+    expect(left).toBeCloseTo(right, 12);
+  });
+
+  test("a worse head 2 adds to the left side alone, a worse head 1 to both", async () => {
+    const exact = task.twoTokens();
+    const second = await headsTwoTokens(task, contexts, knowing([0, 0.2]));
+    expect(second.right).toBeCloseTo(exact.x + exact.y, 12);
+    expect(second.left).toBeGreaterThan(exact.x + exact.y + 0.01);
+    const first = await headsTwoTokens(task, contexts, knowing([0.2, 0]));
+    expect(first.left).toBeGreaterThan(exact.x + exact.y + 0.01);
+    expect(first.entropies.xGivenY + first.entropies.mutual).toBeCloseTo(first.entropies.x, 12);
+    expect(first.right - first.left).toBeCloseTo(first.entropies.mutual + first.entropies.yGivenX - exact.y, 12);
+  });
+
+  test("counted: by hand, and in many sequences near the process", () => {
+    const { entropies, left, right } = countTwoTokens([Int32Array.of(0, 1, 2, 9), Int32Array.of(0, 2, 2)]);
+    expect(entropies.x).toBeCloseTo((2 / 3) * Math.log(2), 12);
+    expect([entropies.y, entropies.mutual, entropies.yGivenX]).toEqual(
+      [0, 0, 0].map(() => expect.closeTo(0, 12) as number),
+    );
+    expect(left).toBeCloseTo(right, 12);
+    const sequences = [...task.sequences("eval", { count: 500 })].map(({ tokens }) => tokens);
+    const [many, exact] = [countTwoTokens(sequences).entropies, task.twoTokens()];
+    for (const key of Object.keys(exact) as (keyof typeof exact)[]) expect(many[key]).toBeCloseTo(exact[key], 1);
+  });
+});
+
+test("targets behind a choice: where n tokens come before it and its whole tail behind", () => {
+  const tokens = Int32Array.of(5, 7, 1, 2, 5, 7, 1, 3, 5);
+  const find = (choice: number, targets: number, n: number) =>
+    targetsBehind([tokens], { choice, tailLength: 2, targets }, n);
+  expect(find(5, 3, 2)).toEqual({ items: [{ tokens, lossMask: Uint8Array.of(0, 0, 0, 0, 1, 1, 1, 0, 0) }], count: 1 });
+  expect(find(7, 1, 1)).toEqual({ items: [{ tokens, lossMask: Uint8Array.of(0, 1, 0, 0, 0, 1, 0, 0, 0) }], count: 2 });
+  expect(find(3, 1, 2)).toEqual({ items: [], count: 0 });
+});
+
+test("ratios have their geometric mean, within bounds that multiply", () => {
+  const { mean, low, high } = ratioInterval([1, 4, 16]);
+  expect(mean).toBeCloseTo(4, 12);
+  expect((low ?? NaN) * (high ?? NaN)).toBeCloseTo(16, 10);
+  expect(ratioInterval([3])).toEqual({ n: 1, mean: expect.closeTo(3, 12) as number, low: null, high: null });
+});
+
 test.each(studySizes)("%s: models of one b have equally many parameters, and but for quick read enough", (size) => {
   const counts = new Map<number | undefined, Set<number>>();
   for (const settings of choicePointsStudy.configurations(size)) {
@@ -187,10 +269,10 @@ test("a cell is the same again, and stops when told to", async () => {
 });
 
 test("a weight is told beside its count: within its interval, more or less", () => {
-  expect(beside({ n: 3, mean: 5.01, low: 4.9, high: 5.12 }, 5)).toBe("5.01 [4.90, 5.12]");
-  expect(beside({ n: 3, mean: 5.2, low: 5.1, high: 5.3 }, 5)).toBe("5.20 [5.10, 5.30], more than counted,");
-  expect(beside({ n: 3, mean: 4.2, low: 4.1, high: 4.3 }, 5)).toBe("4.20 [4.10, 4.30], less than counted,");
-  expect(beside({ n: 1, mean: 4.2, low: null, high: null }, 5)).toBe("4.20 (one seed)");
+  expect(beside({ n: 3, mean: 5.01, low: 4.9, high: 5.12 }, 5)).toBe("5.010 [4.900, 5.120]");
+  expect(beside({ n: 3, mean: 5.2, low: 5.1, high: 5.3 }, 5)).toBe("5.200 [5.100, 5.300], more than counted,");
+  expect(beside({ n: 3, mean: 4.2, low: 4.1, high: 4.3 }, 5)).toBe("4.200 [4.100, 4.300], less than counted,");
+  expect(beside({ n: 1, mean: 4.2, low: null, high: null }, 5)).toBe("4.200 (one seed)");
 });
 
 test("the quick form, from data to files: weights near their counts, losses above their floors", async () => {
@@ -202,7 +284,10 @@ test("the quick form, from data to files: weights near their counts, losses abov
       expect(exact[k]).toBeCloseTo(count, 5);
       expect(trained[k]?.gradient).toBeCloseTo(count, 0);
       expect(trained[k]?.loss).toBeGreaterThan(count);
-      expect(trunkGradient[k]).toBeGreaterThan(0);
+      const { choice, all } = trunkGradient[k] ?? { choice: NaN, all: NaN };
+      expect(choice).toBeGreaterThan(0);
+      // With one head nothing but the choice itself is open before it; what the tail still costs is little.
+      if (losses.length === 1) expect(all / choice).toBeCloseTo(1, 0);
     }
     for (const [head, loss] of losses.entries()) expect(loss).toBeGreaterThan(floors[head] ?? NaN);
     const { counted, heads, exact: known } = twoTokens;
@@ -227,7 +312,7 @@ test("the verdict says so when weights differ from the counts", () => {
         const result: ChoicePointsResult = {
           ...{ parameters: 10, losses: terms, floors: terms, terms, exact: terms.map((each) => each * wrong) },
           trained: terms.map((each) => ({ gradient: each + seed / 100, loss: each * (1 + (seed - 2) / 100) })),
-          trunkGradient: [1, n],
+          trunkGradient: [1, n].map((all) => ({ choice: 1, all: all * 2 ** seed })),
           twoTokens: { exact: sides, counted: sides, heads: n > 1 ? { ...sides, right: 0.4 + seed / 1000 } : null },
         };
         return { settings, seed, result };
@@ -237,7 +322,7 @@ test("the verdict says so when weights differ from the counts", () => {
   const { verdict, findings } = summariseChoicePoints(made(1.01));
   expect(verdict).toContain("differ from the counts of terms, n(n+1)/2 and n, within 1.0e-2");
   expect(verdict).toMatch(
-    /with consequences weighs 6\.02 \[\S+, \S+\] in the gradient and 6\.00 \[5\.\d+, 6\.\d+\] in/,
+    /with consequences weighs 6\.020 \[\S+, \S+\] in the gradient and 6\.000 \[5\.\d+, 6\.\d+\] in/,
   );
   expect(findings[0]).toMatch(/apart by 0\.0980 \[0\.0955, 0\.1005\]/);
 });
