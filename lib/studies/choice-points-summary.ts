@@ -324,34 +324,35 @@ function weightsFigure(cells: Cells): Figure {
 }
 
 function trunkFigure(cells: Cells): Figure {
-  const { heads } = cells;
+  const { heads, branches } = cells;
   const colors = [palette.blue, palette.vermilion, palette.green];
-  const panel: LinePanel = {
-    title: "",
-    lines: [
-      {
-        ...{ name: "(n+1)/2", color: palette.black, dashed: true },
-        points: heads.map((n) => ({ x: n, y: (n + 1) / 2 })),
-      },
-      {
-        ...{ name: "its root", color: palette.black, dashed: true },
-        points: heads.map((n) => ({ x: n, y: Math.sqrt((n + 1) / 2) })),
-      },
-      ...cells.branches.map((b, i): Line => ({
-        ...{ name: `b = ${b}`, color: colors[i % colors.length] ?? palette.black, marked: true },
-        points: heads.map((n) =>
-          pointOf(n + (i - (cells.branches.length - 1) / 2) * 0.06, trunkRatio(cells, b, n, "all")),
-        ),
-      })),
-    ],
-  };
+  const reference = (name: string, value: (n: number) => number): Line => ({
+    ...{ name, color: palette.black, dashed: true },
+    points: heads.map((n) => ({ x: n, y: value(n) })),
+  });
+  const measured = (part: keyof TrunkGradient): Line[] =>
+    branches.map((b, i) => ({
+      ...{ name: `b = ${b}`, color: colors[i % colors.length] ?? palette.black, marked: true },
+      points: heads.map((n) => pointOf(n + (i - (branches.length - 1) / 2) * 0.08, trunkRatio(cells, b, n, part))),
+    }));
+  const panels: LinePanel[] = [
+    {
+      title: "choice and tail",
+      lines: [
+        reference("(n+1)/2", (n) => (n + 1) / 2),
+        reference("its root", (n) => Math.sqrt((n + 1) / 2)),
+        ...measured("all"),
+      ],
+    },
+    { title: "terms for the choice itself", lines: [reference("1", () => 1), ...measured("choice")] },
+  ];
   return {
     name: "trunk",
     title: "Gradient that reaches the trunk",
     caption:
       `Norm of the gradient that one choice with consequences sends to the trained trunk, over that of one without. Dashed: ` +
-      `the ratio of their terms, (n+1)/2, and its root, if terms push in directions of their own. ${seedsNote(cells)}`,
-    chart: lineChart([panel], headsAxis(heads), { title: "ratio of norms", log: true }),
+      `what terms that push equally hard would make, all one way or each its own. Geometric means. ${seedsNote(cells)}`,
+    chart: lineChart(panels, headsAxis(heads), { title: "ratio of norms", log: true }),
   };
 }
 
@@ -361,29 +362,32 @@ function twoTokensFigure(cells: Cells, b: number): Figure {
   const quantities: [string, (value: TwoTokens) => number][] = [
     ["H(X)", ({ entropies }) => entropies.x],
     ["H(Y)", ({ entropies }) => entropies.y],
-    ["H(X) + H(Y)", ({ left }) => left],
-    ["H(X|Y) and H(Y|X)", ({ entropies }) => entropies.xGivenY],
+    ["left", ({ left }) => left],
+    ["right", ({ right }) => right],
+    ["H(X|Y)", ({ entropies }) => entropies.xGivenY],
     ["I(X;Y)", ({ entropies }) => entropies.mutual],
-    ["H(X|Y) + 2 I(X;Y) + H(Y|X)", ({ right }) => right],
+    ["H(Y|X)", ({ entropies }) => entropies.yGivenX],
   ];
-  const line = (name: string, color: string, value: (each: TwoTokens) => number): Line => ({
-    ...{ name, color, marked: true },
-    points: heads.map((n) => pointOf(n, interval(headsOf(cells, b, n).map(value)))),
+  const panels = quantities.map(([title, value]): LinePanel => {
+    const known = exact ? value(exact) : NaN;
+    return {
+      title: `${title} = ${known.toFixed(4)}`,
+      lines: [
+        {
+          ...{ name: "heads", color: palette.blue, marked: true },
+          points: heads.map((n) => pointOf(n, interval(headsOf(cells, b, n).map((each) => value(each) - known)))),
+        },
+      ],
+      levels: [{ name: "exact", color: palette.black, y: 0 }],
+    };
   });
-  const panels = quantities.map(([title, value], i): LinePanel => ({
-    title,
-    lines:
-      i === 3
-        ? [line("H(X|Y)", palette.blue, value), line("H(Y|X)", palette.vermilion, ({ entropies }) => entropies.yGivenX)]
-        : [line("heads", palette.blue, value)],
-    levels: exact ? [{ name: i === 3 ? "" : "exact", color: palette.black, y: value(exact) }] : [],
-  }));
   return {
     name: `two-tokens-${b}`,
     title: `Two tokens, b = ${b}`,
     caption:
-      `Entropies of the two tokens behind a context, from trained heads: H(X) and H(Y) are the losses of heads 1 and 2, the ` +
-      `others are what head 1 says of both tokens. Dotted: exact. ${seedsNote(cells)}`,
-    chart: lineChart(panels, headsAxis(heads), { title: "nats" }, 3),
+      `How far trained heads are from the exact entropies of the two tokens behind a context (in nats, above each panel): ` +
+      `H(X) and H(Y) are the losses of heads 1 and 2, the others what head 1 says of both tokens; left is H(X)+H(Y), right ` +
+      `H(X|Y)+2I(X;Y)+H(Y|X). ${seedsNote(cells)}`,
+    chart: lineChart(panels, headsAxis(heads), { title: "heads less exact (nats)" }, 4),
   };
 }

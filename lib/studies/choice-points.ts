@@ -24,8 +24,8 @@ interface Size extends Pick<ChoicePointsSettings, "steps" | "evalSequences" | "c
 const sizes: Readonly<Record<StudySize, Size>> = {
   quick: { branches: [4], heads: [1, 3], hiddenSize: 32, steps: 110, evalSequences: 32, contexts: 1 },
   minute: { branches: [4], heads: [1, 2, 5], hiddenSize: 32, steps: 660, evalSequences: 128, contexts: 2 },
-  full: { branches: [2, 4, 8], heads: [1, 2, 3, 4, 5], hiddenSize: 32, steps: 700, evalSequences: 512, contexts: 4 },
-  long: { branches: [2, 4, 8], heads: [1, 2, 3, 4, 5], hiddenSize: 32, steps: 2000, evalSequences: 1024, contexts: 8 },
+  full: { branches: [2, 4, 8], heads: [1, 2, 3, 4, 5], hiddenSize: 32, steps: 700, evalSequences: 256, contexts: 4 },
+  long: { branches: [2, 4, 8], heads: [1, 2, 3, 4, 5], hiddenSize: 32, steps: 2000, evalSequences: 512, contexts: 8 },
 };
 
 /** Trunk and heads together: five heads leave the trunk one layer. */

@@ -1,6 +1,7 @@
 // What the cells of the induction study say together: accuracy against size and number of heads, and when it came.
+import { sayDifference } from "./arms.js";
 import type { InductionResult, InductionSettings } from "./induction-cell.js";
-import { interval, lossInterval, meanOf, median, shareInterval, shown, type Interval } from "./statistics.js";
+import { intervalWithin, lossInterval, meanOf, median, shareInterval, shown, type Interval } from "./statistics.js";
 import type { CellResult, Figure, Summary, Table } from "./study.js";
 import { lineChart, palette, type Line, type LinePanel, type Point } from "./style.js";
 
@@ -72,14 +73,15 @@ const onTheWay = ({ curve }: InductionResult): number => meanOf(curve.map(({ acc
 export const formedStep = ({ curve }: Pick<InductionResult, "curve">): number | null =>
   curve.find(({ accuracy }) => accuracy >= formedAt)?.step ?? null;
 
-/** With several heads less with one, seed by seed: same stories in the same order. */
+/** With several heads less with one, seed by seed: same stories in the same order; of shares, so within −1..1. */
 function differences(
   cells: Cells,
   [kind, size, heads]: readonly [Kind, number, number],
   value: (result: InductionResult) => number,
 ): Interval {
   const base = cells.of(kind, size, 1).map(value);
-  return interval(cells.of(kind, size, heads).map((result, i) => value(result) - (base[i] ?? NaN)));
+  const less = cells.of(kind, size, heads).map((result, i) => value(result) - (base[i] ?? NaN));
+  return intervalWithin(less, -1, 1);
 }
 
 function verdictOf(cells: Cells, kind: Kind): string {
@@ -97,12 +99,10 @@ function verdictOf(cells: Cells, kind: Kind): string {
   );
 }
 
-/** A difference of shares; the interval decides whether one was seen. */
-export function told({ mean, low, high }: Interval): string {
-  const by = `${Math.abs(mean).toFixed(3)} ${mean < 0 ? "lower" : "higher"}`;
-  if (low === null || high === null) return `${by}, of one seed`;
-  const bounds = `[${low.toFixed(3)}, ${high.toFixed(3)}]`;
-  return low <= 0 && high >= 0 ? `no difference seen (${by} ${bounds})` : `${by} ${bounds}`;
+/** A difference of shares in points, hundredths; the interval decides whether one was seen. */
+export function told({ n, mean, low, high }: Interval): string {
+  const points = { n, mean: 100 * mean, low: low === null ? null : 100 * low, high: high === null ? null : 100 * high };
+  return sayDifference(points, { unit: "points", digits: 1 });
 }
 
 function speedFinding(cells: Cells, kind: Kind): string {

@@ -34,8 +34,8 @@ const parts: Readonly<Record<StudySize, readonly Part[]>> = {
   ],
   full: [
     {
-      ...{ kind: "short", layers: 5, hiddenSizes: [8, 16, 32, 48], heads: [1, 2, 4] },
-      ...{ steps: 1650, evalEvery: 50, evalStories: 500 },
+      ...{ kind: "short", layers: 5, hiddenSizes: [8, 12, 16, 24, 32], heads: [1, 2, 4] },
+      ...{ steps: 1650, evalEvery: 75, evalStories: 300 },
     },
     {
       ...{ kind: "long", layers: 5, hiddenSizes: [32, 64], heads: [1, 2] },
@@ -44,8 +44,8 @@ const parts: Readonly<Record<StudySize, readonly Part[]>> = {
   ],
   long: [
     {
-      ...{ kind: "short", layers: 5, hiddenSizes: [8, 16, 32, 64], heads: [1, 2, 4] },
-      ...{ steps: 2850, evalEvery: 50, evalStories: 500 },
+      ...{ kind: "short", layers: 5, hiddenSizes: [8, 12, 16, 24, 32, 64], heads: [1, 2, 4] },
+      ...{ steps: 2850, evalEvery: 75, evalStories: 500 },
     },
     {
       ...{ kind: "long", layers: 5, hiddenSizes: [32, 64], heads: [1, 2, 4] },

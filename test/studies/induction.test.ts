@@ -114,11 +114,9 @@ test("the verdict tells what the intervals tell apart, size by size, and what th
       n === 1 ? 0.7 + seed / 100 : 0.7 + seed / 100 + (hiddenSize === 16 ? 0.1 : (noise[seed - 1] ?? 0)),
     ),
   );
-  expect(verdict).toContain(
-    "beside n = 1, with n = 2: d = 16 0.100 higher [0.100, 0.100]; d = 32 no difference seen (",
-  );
-  expect(verdict).toMatch(/\(0\.010 higher \[-0\.\d+, 0\.\d+\]\)\.$/);
-  expect(findings[0]).toContain("d = 16, n = 2 0.075 higher [0.075, 0.075]; d = 32, n = 2 no difference seen");
+  expect(verdict).toContain("beside n = 1, with n = 2: d = 16 10.0 points more [10.0, 10.0]; d = 32 no difference");
+  expect(verdict).toMatch(/that was seen \(1\.0 points more, \[-\d+\.\d, \d+\.\d\]\)\.$/);
+  expect(findings[0]).toContain("d = 16, n = 2 7.5 points more [7.5, 7.5]; d = 32, n = 2 no difference");
   const [accuracy] = tables;
   expect(accuracy?.rows.map(([d, , n]) => [d, n])).toEqual([
     [16, 1],
@@ -130,9 +128,9 @@ test("the verdict tells what the intervals tell apart, size by size, and what th
   expect(accuracy?.rows[3]?.[5]).toBe("20 (1 of 3)");
 });
 
-test("lower is told as lower, and one seed as one seed", () => {
-  expect(told({ n: 5, mean: -0.2, low: -0.3, high: -0.1 })).toBe("0.200 lower [-0.300, -0.100]");
-  expect(told({ n: 1, mean: 0.2, low: null, high: null })).toBe("0.200 higher, of one seed");
+test("less is told as less, and one seed as one seed", () => {
+  expect(told({ n: 5, mean: -0.2, low: -0.3, high: -0.1 })).toBe("20.0 points less [-30.0, -10.0]");
+  expect(told({ n: 1, mean: 0.2, low: null, high: null })).toBe("20.0 points more, of one seed");
 });
 
 test("the quick form, from data to files", async () => {
