@@ -58,8 +58,8 @@ export const mostOperations = 10;
 
 /** Training questions that are drawn at the most: beyond, they come again. */
 const mostLearnt = 300_000;
-/** About as many questions fit into a row. */
-const perRow = 3;
+/** No more questions fit into a row, as a rule. */
+const perRow = 5;
 /** Training questions behind a guess. */
 const guessedFrom = 2000;
 

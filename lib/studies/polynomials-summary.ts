@@ -78,35 +78,56 @@ function difference(
   return interval(arm.map((result, i) => value(result) - (base[i] ? value(base[i]) : NaN)));
 }
 
-/** Whether two arms can be told apart: the interval decides. */
-export function told({ mean, low, high }: Interval): string {
-  const by = `${Math.abs(mean).toFixed(3)} ${mean < 0 ? "fewer" : "more"}`;
-  if (low === null || high === null) return `${by}, of one seed`;
-  const bounds = `[${low.toFixed(3)}, ${high.toFixed(3)}]`;
-  return low <= 0 && high >= 0 ? `no difference that was seen (${by}, ${bounds})` : `${by} ${bounds}`;
+/** One arm beside another. */
+interface Comparison {
+  readonly name: string;
+  readonly of: (domain: Domain) => Interval;
+}
+
+/** More heads beside one, without pause; then pause tokens beside none, at every n. */
+function comparisons(cells: Cells): Record<"heads" | "pauses", Comparison[]> {
+  const [single = 1, ...several] = cells.heads;
+  const [none = 0, ...pauses] = cells.pauses;
+  const compared = (name: string, arm: readonly PolynomialResult[], base: readonly PolynomialResult[]): Comparison => ({
+    name,
+    of: (domain) => difference(arm, base, (result) => over(result, domain, "answers")),
+  });
+  return {
+    heads: cells.pauses.flatMap((pause) =>
+      several.map((n) => compared(`n = ${n}, ${pauseName(pause)}`, cells.of(n, pause), cells.of(single, pause))),
+    ),
+    pauses: pauses.flatMap((pause) =>
+      cells.heads.map((n) => compared(`${pauseName(pause)}, n = ${n}`, cells.of(n, pause), cells.of(n, none))),
+    ),
+  };
+}
+
+/** Which differences were seen, how large, and which were not: the intervals decide. */
+export function told(compared: readonly { readonly name: string; readonly by: Interval }[]): string {
+  const within = ({ low, high }: Interval): boolean => low !== null && high !== null && low <= 0 && high >= 0;
+  const seen = compared.filter(({ by }) => !within(by));
+  const unseen = compared.filter(({ by }) => within(by));
+  const each = seen.map(({ name, by: { mean, low, high } }) => {
+    const bounds = low === null || high === null ? ", of one seed" : ` [${low.toFixed(3)}, ${high.toFixed(3)}]`;
+    return `${name}: ${Math.abs(mean).toFixed(3)} ${mean < 0 ? "fewer" : "more"}${bounds}`;
+  });
+  if (unseen.length > 0) each.push(`no difference was seen for ${unseen.map(({ name }) => name).join("; ")}`);
+  return each.join("; ");
 }
 
 function verdictOf(cells: Cells): string {
-  const [single = 1, ...several] = cells.heads;
-  const [none = 0, ...pauses] = cells.pauses;
+  const { heads, pauses } = comparisons(cells);
+  const base = cells.of(cells.heads[0] ?? 1, cells.pauses[0] ?? 0);
   const sentences = [inside, outside].map((domain) => {
-    const value = (result: PolynomialResult): number => over(result, domain, "answers");
-    const base = cells.of(single, none);
-    const beside = [
-      ...several.map((n) => `n = ${n} ${told(difference(cells.of(n, none), base, value))}`),
-      ...pauses.flatMap((pause) =>
-        cells.heads.map(
-          (n) => `${pauseName(pause)} with n = ${n} ${told(difference(cells.of(n, pause), cells.of(n, none), value))}`,
-        ),
-      ),
-    ];
+    const say = (each: readonly Comparison[]): string => told(each.map(({ name, of }) => ({ name, by: of(domain) })));
     const [least, most] = [domain.operations[0] ?? 0, domain.operations.at(-1) ?? 0];
+    const right = shown(shareInterval(base.map((result) => over(result, domain, "answers"))));
     return (
-      `${least} to ${most} operations, ${domain.name}: with one head and no pause ` +
-      `${shown(shareInterval(base.map(value)))} of the answers are right; beside that, ${beside.join("; ")}.`
+      `${least} to ${most} operations (${domain.name}): one head without pause answers ${right} right. ` +
+      `Heads beside one: ${say(heads)}. Pauses beside none: ${say(pauses)}.`
     );
   });
-  return `${sentences.join(" ")} Pauses are compared with none at the same n.`;
+  return sentences.join(" ");
 }
 
 /** Where a model knows more of the answer than which coefficients are frequent. */
@@ -133,11 +154,11 @@ function learntFinding(cells: Cells): string {
 function sizeFinding(results: readonly Finished[]): string {
   const first = results[0];
   const thousands = (first?.result.parameters ?? 0) / 1000;
-  const questions = ((first?.result.learnt ?? 0) / 1000).toFixed(0);
+  const questions = (first?.result.learnt ?? 0).toLocaleString("en");
   return (
     `Each model has ${thousands.toFixed(0)} k parameters, whatever n, and took ${first?.settings.steps.toLocaleString("en") ?? 0} ` +
     `steps of ${first?.settings.batchSize ?? 0} rows of up to ${first?.settings.contextLength ?? 0} tokens, from at most ` +
-    `${questions} k questions of ${trained[0]} to ${trained[1]} operations; asked are others, of up to ${mostOperations}.`
+    `${questions} questions of ${trained[0]} to ${trained[1]} operations; asked are others, of up to ${mostOperations}.`
   );
 }
 
@@ -164,18 +185,12 @@ function shareTable(cells: Cells, share: "answers" | "coefficients"): Table {
 }
 
 function differenceTable(cells: Cells): Table {
-  const [single = 1, ...several] = cells.heads;
+  const { heads, pauses } = comparisons(cells);
+  const row = ({ name, of }: Comparison): string[] => [name, ...[inside, outside].map((domain) => shown(of(domain)))];
   return {
-    title: "Answers right: differences, seed by seed",
+    title: "Answers right: differences to one head, then to no pause, seed by seed",
     columns: ["", inside.name, outside.name],
-    rows: cells.pauses.flatMap((pause) =>
-      several.map((n) => [
-        `n = ${n} less n = ${single}, ${pauseName(pause)}`,
-        ...[inside, outside].map((domain) =>
-          shown(difference(cells.of(n, pause), cells.of(single, pause), (result) => over(result, domain, "answers"))),
-        ),
-      ]),
-    ),
+    rows: [...heads, ...pauses].map(row),
   };
 }
 

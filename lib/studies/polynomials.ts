@@ -21,9 +21,9 @@ const small = { hiddenSize: 32, layers: 5, batchSize: 4, contextLength: 64 };
 const large = { hiddenSize: 64, layers: 6, batchSize: 16, contextLength: 128 };
 const sizes: Readonly<Record<StudySize, Size>> = {
   quick: { ...small, steps: 20, evalEvery: 10, questions: 8 },
-  minute: { ...large, steps: 150, evalEvery: 25, questions: 50 },
-  full: { ...large, steps: 6000, evalEvery: 250, questions: 300 },
-  long: { ...large, steps: 18_000, evalEvery: 500, questions: 500 },
+  minute: { ...large, steps: 120, evalEvery: 20, questions: 40 },
+  full: { ...large, steps: 4500, evalEvery: 250, questions: 300 },
+  long: { ...large, steps: 20_000, evalEvery: 500, questions: 500 },
 };
 
 const heads = [1, 2, 4] as const;

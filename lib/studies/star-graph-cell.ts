@@ -15,7 +15,7 @@ import type { Cell, CellContext } from "./study.js";
  */
 export type StarArm = "single" | "parallel" | "anticausal" | "reverse";
 
-export interface StarSettings {
+export interface StarShape {
   readonly arm: StarArm;
   /** d: paths that leave the start. */
   readonly degree: number;
@@ -23,9 +23,12 @@ export interface StarSettings {
   readonly pathLength: number;
   /** Labels that nodes are drawn from. */
   readonly labels: number;
-  readonly model: ModelOptions;
   /** n. */
   readonly futureTokens: number;
+}
+
+export interface StarSettings extends StarShape {
+  readonly model: ModelOptions;
   readonly steps: number;
   readonly batchSize: number;
   readonly learningRate: number;
@@ -55,7 +58,7 @@ export interface StarResult {
   readonly atOnce: number;
 }
 
-export const taskOf = ({ arm, degree, pathLength, labels }: Omit<StarSettings, "model">): StarGraphTask =>
+export const taskOf = ({ arm, degree, pathLength, labels }: StarShape): StarGraphTask =>
   starGraph({ degree, pathLength, labels, reverse: arm === "reverse" });
 
 /** Different graphs that are drawn at the most: beyond, they come again. */

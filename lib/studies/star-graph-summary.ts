@@ -69,7 +69,7 @@ export function summariseStars(results: readonly Finished[]): Summary {
   const cells = new Cells(results);
   return {
     verdict: verdictOf(cells),
-    findings: [planFinding(cells), reverseFinding(cells), sizeFinding(results)],
+    findings: [followFinding(cells), planFinding(cells), reverseFinding(cells), sizeFinding(results)],
     tables: [pathTable(cells), stepTable(cells), lossTable(cells)],
     figures: [pathsFigure(cells), gridFigure(cells), learningFigure(cells), lossFigure(cells), equalsFigure(cells)],
   };
@@ -136,6 +136,19 @@ const wholePathOf = (results: readonly StarResult[]): Interval =>
   shareInterval(results.map(({ wholePath }) => wholePath));
 const atOnceOf = (results: readonly StarResult[]): Interval => shareInterval(results.map(({ atOnce }) => atOnce));
 
+/** Whether edges are followed at all: what the shortcut does behind its first step. */
+function followFinding(cells: Cells): string {
+  const each = forward.map((arm) => {
+    const kinds = cells.kinds.map((kind) => {
+      const results = cells.of(kind, arm);
+      const [whole, first] = [wholePathOf(results).mean, firstStepOf(results).mean];
+      return `${nameOf(kind)} ${first > 0 ? (whole / first).toFixed(2) : "–"}`;
+    });
+    return `${armNames[arm]}: ${kinds.join(", ")}`;
+  });
+  return `Of the paths whose first step head 1 has right, so many are right to the goal: ${each.join("; ")}.`;
+}
+
 function planFinding(cells: Cells): string {
   const each = multi.map((arm) => {
     const kinds = cells.kinds.map((kind) => {
@@ -156,9 +169,10 @@ function reverseFinding(cells: Cells): string {
 function sizeFinding(results: readonly Finished[]): string {
   const first = results[0]?.settings;
   const counts = results.map(({ result }) => result.parameters);
+  const steps = results.map(({ settings }) => settings.steps);
   return (
-    `Models have ${Math.min(...counts).toLocaleString("en")} to ${Math.max(...counts).toLocaleString("en")} parameters, ` +
-    `as many with one head as with several, and saw ${first?.steps.toLocaleString("en") ?? 0} steps of ` +
+    `Models have ${[...new Set(counts)].map((count) => count.toLocaleString("en")).join(", ")} parameters by ` +
+    `path length, as many with one head as with several, and saw ${[...new Set(steps)].map((count) => count.toLocaleString("en")).join(", ")} steps of ` +
     `${first?.batchSize ?? 0} graphs; nodes have ${first?.labels ?? 0} labels.`
   );
 }
@@ -245,16 +259,21 @@ function pathsFigure(cells: Cells): Figure {
 }
 
 function gridFigure(cells: Cells): Figure {
-  const map = (title: string, value: (kind: Kind) => number) => ({
-    title,
-    rows: cells.degrees.map((degree) => `degree ${degree}`),
+  const written = arms.map((arm) => ({
+    name: armNames[arm],
+    share: (kind: Kind) => wholePathOf(cells.of(kind, arm)).mean,
+  }));
+  const named = multi.map((arm) => ({
+    name: `${armNames[arm]}, all at once`,
+    share: (kind: Kind) => atOnceOf(cells.of(kind, arm)).mean,
+  }));
+  const rows = [...written, ...named];
+  const maps = cells.degrees.map((degree) => ({
+    title: `degree ${degree}`,
+    rows: rows.map(({ name }) => name),
     columns: cells.pathLengths.map(String),
-    values: cells.degrees.map((degree) => cells.pathLengths.map((pathLength) => value({ degree, pathLength }))),
-  });
-  const maps = [
-    ...arms.map((arm) => map(armNames[arm], (kind) => wholePathOf(cells.of(kind, arm)).mean)),
-    ...multi.map((arm) => map(`${armNames[arm]}, all heads at once`, (kind) => atOnceOf(cells.of(kind, arm)).mean)),
-  ];
+    values: rows.map(({ share }) => cells.pathLengths.map((pathLength) => share({ degree, pathLength }))),
+  }));
   return {
     name: "degree-length",
     title: "Degree × path length",

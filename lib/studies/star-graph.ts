@@ -1,8 +1,17 @@
 // Where predicting the next token learns a shortcut, does predicting the whole path at once find the way?
-import type { Device } from "../device.js";
+import { type Device, openDevice } from "../device.js";
 import { type ModelOptions, sameSize } from "../mtp/config.js";
+import { LanguageModel } from "../mtp/model.js";
 import { estimateMemory } from "../train/memory.js";
-import { runStar, taskOf, type StarArm, type StarResult, type StarSettings } from "./star-graph-cell.js";
+import { tokensPerParameterToJudge } from "./runner.js";
+import {
+  runStar,
+  taskOf,
+  type StarArm,
+  type StarResult,
+  type StarSettings,
+  type StarShape,
+} from "./star-graph-cell.js";
 import { armNames, summariseStars } from "./star-graph-summary.js";
 import type { CellPlan, Study, StudySize } from "./study.js";
 
@@ -10,21 +19,25 @@ interface Size {
   readonly degrees: readonly number[];
   readonly pathLengths: readonly number[];
   readonly labels: number;
+  /** At the least; more where the models would else see too little. */
   readonly steps: number;
+  readonly tokensPerParameter: number;
   readonly batchSize: number;
   readonly evalEvery: number;
+  /** Held-out graphs. */
   readonly graphs: number;
 }
 
-const common = { degrees: [2], pathLengths: [3], labels: 20, batchSize: 32 };
+const first = { degrees: [2], pathLengths: [3], labels: 12, batchSize: 32, tokensPerParameter: 0 };
+const judged = { labels: 12, batchSize: 32, tokensPerParameter: tokensPerParameterToJudge };
 const sizes: Readonly<Record<StudySize, Size>> = {
-  quick: { ...common, labels: 8, steps: 60, evalEvery: 30, graphs: 60 },
-  minute: { ...common, steps: 900, evalEvery: 50, graphs: 200 },
-  full: { ...common, degrees: [2, 3], pathLengths: [3, 4, 5], steps: 3000, evalEvery: 100, graphs: 400 },
-  long: { ...common, degrees: [2, 3, 4], pathLengths: [3, 4, 5], steps: 8000, evalEvery: 200, graphs: 400 },
+  quick: { ...first, labels: 8, steps: 60, evalEvery: 30, graphs: 60 },
+  minute: { ...first, steps: 900, evalEvery: 50, graphs: 200 },
+  full: { ...judged, degrees: [2, 3], pathLengths: [3, 4], steps: 4500, evalEvery: 150, graphs: 400 },
+  long: { ...judged, degrees: [2, 3], pathLengths: [3, 4, 5], labels: 14, steps: 12_000, evalEvery: 300, graphs: 400 },
 };
 
-const hiddenSize = 32;
+const hiddenSize = 48;
 const arms: readonly StarArm[] = ["single", "parallel", "anticausal", "reverse"];
 
 export const starGraphStudy: Study<StarSettings, StarResult> = {
@@ -33,15 +46,17 @@ export const starGraphStudy: Study<StarSettings, StarResult> = {
   question: "Where next-token training learns the shortcut, does predicting the whole path at once find the way?",
   source: "arXiv 2403.06963, section 4; several heads in place of teacherless training are ours",
   revision: 1,
-  seeds: { quick: 2, minute: 2, full: 4, long: 5 },
+  seeds: { quick: 2, minute: 2, full: 3, long: 5 },
   configurations: (size) => {
-    const { degrees, pathLengths, ...each } = sizes[size];
+    const { degrees, pathLengths, steps, tokensPerParameter, ...each } = sizes[size];
     return degrees.flatMap((degree) =>
       pathLengths.flatMap((pathLength) =>
         arms.map((arm) => {
           const futureTokens = arm === "parallel" || arm === "anticausal" ? pathLength : 1;
-          const settings = { arm, degree, pathLength, futureTokens, ...each, learningRate: 4e-3 };
-          return { ...settings, model: modelOf(settings) };
+          const shape = { arm, degree, pathLength, futureTokens, labels: each.labels };
+          const model = modelOf(shape);
+          const settings = { ...shape, model, ...each, learningRate: 3e-3 };
+          return { ...settings, steps: Math.max(steps, stepsToRead(settings, tokensPerParameter)) };
         }),
       ),
     );
@@ -53,19 +68,31 @@ export const starGraphStudy: Study<StarSettings, StarResult> = {
 };
 
 /** As many layers as the path has nodes, and two: with a head for each node two are left to the trunk. */
-function modelOf(settings: Omit<StarSettings, "model">): ModelOptions {
-  const task = taskOf(settings);
+function modelOf(shape: StarShape): ModelOptions {
+  const task = taskOf(shape);
   const single: ModelOptions = {
-    ...{ vocabSize: task.vocabSize, hiddenSize, trunkLayers: settings.pathLength + 1, futureTokens: 1 },
-    ...{ numAttentionHeads: 2, intermediateSize: 3 * hiddenSize, maxPositions: task.maxLength, initializerRange: 0.1 },
+    ...{ vocabSize: task.vocabSize, hiddenSize, trunkLayers: shape.pathLength + 1, futureTokens: 1 },
+    ...{ numAttentionHeads: 3, intermediateSize: 3 * hiddenSize, maxPositions: task.maxLength, initializerRange: 0.08 },
   };
-  const headFamily = settings.arm === "anticausal" ? "anticausal" : "parallel";
-  return sameSize({ ...single, headFamily }, settings.futureTokens);
+  const headFamily = shape.arm === "anticausal" ? "anticausal" : "parallel";
+  return sameSize({ ...single, headFamily }, shape.futureTokens);
+}
+
+/** Tokens that a step reads. */
+const tokensOf = (settings: Omit<StarSettings, "steps">): number =>
+  settings.batchSize * (taskOf(settings).maxLength - 1);
+
+/** Until so many tokens are read for each parameter, in whole evaluations. */
+function stepsToRead(settings: Omit<StarSettings, "steps">, tokensPerParameter: number): number {
+  using device = openDevice("dry");
+  const { count } = LanguageModel.create(settings.model, { device }).parameters;
+  const steps = (tokensPerParameter * count) / tokensOf(settings);
+  return Math.ceil(steps / settings.evalEvery) * settings.evalEvery;
 }
 
 function plan(settings: StarSettings, device: Device): CellPlan {
   const { model, batchSize, steps } = settings;
   const contextLength = taskOf(settings).maxLength - 1;
   const { peakBytes, parameters } = estimateMemory(model, { batchSize, contextLength, dtype: "bf16", device });
-  return { peakBytes, parameters, tokens: steps * batchSize * contextLength };
+  return { peakBytes, parameters, tokens: steps * tokensOf(settings) };
 }

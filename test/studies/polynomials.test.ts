@@ -115,15 +115,19 @@ test("the verdict tells what the intervals tell apart, and what they do not, in 
     }),
   );
   expect(verdict).toContain(
-    "1 to 5 operations, in domain: with one head and no pause 0.520 [0.495, 0.545] of the answers are right; beside that, " +
-      "n = 2 0.100 more [0.100, 0.100]; n = 4 no difference that was seen (0.000 more, [-0.114, 0.114]); " +
-      "4 pause tokens with n = 1 0.200 more [0.200, 0.200]; 4 pause tokens with n = 2 0.100 fewer [-0.100, -0.100]",
+    "1 to 5 operations (in domain): one head without pause answers 0.520 [0.495, 0.545] right. Heads beside one: n = 2, no " +
+      "pause: 0.100 more [0.100, 0.100]; n = 2, 4 pause tokens: 0.200 fewer [-0.200, -0.200]; n = 4, 4 pause tokens: 0.200 " +
+      "fewer [-0.200, -0.200]; no difference was seen for n = 4, no pause. Pauses beside none: 4 pause tokens, n = 1: 0.200 " +
+      "more [0.200, 0.200]; 4 pause tokens, n = 2: 0.100 fewer [-0.100, -0.100]; no difference was seen for 4 pause tokens, n = 4.",
   );
-  expect(verdict).toContain("6 to 10 operations, out of domain: with one head and no pause 0.120 [0.095, 0.145]");
+  expect(verdict).toContain(
+    "6 to 10 operations (out of domain): one head without pause answers 0.120 [0.095, 0.145] right.",
+  );
   expect(findings[0]).toContain("n = 1, no pause: 1, 2, 3; n = 2, no pause: 1, 2, 3;");
-  expect(tables[2]?.rows[0]).toEqual(["n = 2 less n = 1, no pause", "0.100 [0.100, 0.100]", "0.000 [0.000, 0.000]"]);
+  expect(tables[2]?.rows[0]).toEqual(["n = 2, no pause", "0.100 [0.100, 0.100]", "0.000 [0.000, 0.000]"]);
 });
 
-test("one seed says nothing of differences", () => {
-  expect(told({ n: 1, mean: -0.1, low: null, high: null })).toBe("0.100 fewer, of one seed");
+test("one seed's difference is shown as such", () => {
+  const by = { n: 1, mean: -0.1, low: null, high: null };
+  expect(told([{ name: "n = 2", by }])).toBe("n = 2: 0.100 fewer, of one seed");
 });
