@@ -1,8 +1,8 @@
 // Where predicting the next token learns a shortcut, does predicting the whole path at once find the way?
-import { type Device, openDevice } from "../device.js";
+import type { Device } from "../device.js";
 import { type ModelOptions, sameSize } from "../mtp/config.js";
-import { LanguageModel } from "../mtp/model.js";
 import { estimateMemory } from "../train/memory.js";
+import { countParameters } from "./models.js";
 import { tokensPerParameterToJudge } from "./runner.js";
 import {
   runStar,
@@ -84,9 +84,7 @@ const tokensOf = (settings: Omit<StarSettings, "steps">): number =>
 
 /** Until so many tokens are read for each parameter, in whole evaluations. */
 function stepsToRead(settings: Omit<StarSettings, "steps">, tokensPerParameter: number): number {
-  using device = openDevice("dry");
-  const { count } = LanguageModel.create(settings.model, { device }).parameters;
-  const steps = (tokensPerParameter * count) / tokensOf(settings);
+  const steps = (tokensPerParameter * countParameters(settings.model)) / tokensOf(settings);
   return Math.ceil(steps / settings.evalEvery) * settings.evalEvery;
 }
 

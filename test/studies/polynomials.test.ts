@@ -1,10 +1,9 @@
 // The polynomial study: what a cell measures, the guess it is measured beside, and a verdict that is the intervals'.
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
 import { openDevice } from "../../lib/device.js";
-import { loadCharts } from "../../lib/studies/charts.js";
 import { polynomialsStudy } from "../../lib/studies/polynomials.js";
 import {
   likeliest,
@@ -13,9 +12,9 @@ import {
   type PolynomialSettings,
 } from "../../lib/studies/polynomials-cell.js";
 import { summarisePolynomials, told } from "../../lib/studies/polynomials-summary.js";
-import { runStudy } from "../../lib/studies/runner.js";
 import { studySizes } from "../../lib/studies/study.js";
 import { polynomialArithmetic } from "../../lib/tasks/polynomial.js";
+import { runQuick } from "./quick.js";
 
 const device = openDevice();
 const out = mkdtempSync(join(tmpdir(), "foretoken-polynomials-"));
@@ -53,7 +52,7 @@ test("full and long runs read enough to be judged", () => {
 });
 
 test("the quick form runs: losses near ln 7, guesses as the task has them, tables complete, files written", async () => {
-  const report = await runStudy(polynomialsStudy, { size: "quick", out, device, draw: await loadCharts() });
+  const report = await runQuick(polynomialsStudy, device, out);
   expect(report.cells).toHaveLength(2 * polynomialsStudy.configurations("quick").length);
   for (const { result } of report.cells as unknown as { result: PolynomialResult }[]) {
     expect(result.curve.map(({ step }) => step)).toEqual([10, 20]);
@@ -63,16 +62,6 @@ test("the quick form runs: losses near ln 7, guesses as the task has them, table
     expect(result.scores.map(({ operations }) => operations)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
     for (const { answers, coefficients } of result.scores) expect(answers).toBeLessThanOrEqual(coefficients);
   }
-  for (const { columns, rows } of report.tables) {
-    for (const row of rows) expect(row).toHaveLength(columns.length);
-    expect(JSON.stringify(rows)).not.toMatch(/NaN|null/);
-  }
-  expect(report.verdict).not.toMatch(/NaN|undefined/);
-  for (const { name } of report.figures) {
-    const svg = readFileSync(join(out, "polynomials-quick", "figures", `${name}.svg`), "utf8");
-    expect(svg).not.toMatch(/NaN|undefined/);
-  }
-  expect(existsSync(join(out, "polynomials-quick", "index.html"))).toBe(true);
 });
 
 test("a cell is the same again, and stops when told to", async () => {
