@@ -1,19 +1,18 @@
 // What the cells of the memory study say together.
 import { ForetokenError } from "../errors.js";
+import { armsOf, type Arm as Comparable } from "./arms.js";
 import { arms, type Arm } from "./memory-arms.js";
 import { phases, type Phase, type ArmResult, type MemoryResult, type MemorySettings } from "./memory-cell.js";
-import { median, ratioInterval, type Interval } from "./statistics.js";
+import { median, ratioInterval, shown, type Interval } from "./statistics.js";
 import type { CellResult, Figure, Summary, Table } from "./study.js";
 import { dotChart, lineChart, palette, type Axis, type DotPanel, type Line, type LinePanel } from "./style.js";
 
 type Finished = CellResult<MemorySettings, MemoryResult>;
 
 /** One number of heads at one vocabulary, its seeds in order. */
-interface Point {
+interface Point extends Comparable<MemorySettings, MemoryResult> {
   readonly n: number;
   readonly vocabulary: number;
-  readonly settings: MemorySettings;
-  readonly results: readonly MemoryResult[];
 }
 
 const colors: Readonly<Record<Arm, string>> = {
@@ -51,19 +50,11 @@ export function summariseMemory(finished: readonly Finished[]): Summary {
 }
 
 /** In the order of the configurations: by vocabulary, then by number of heads. */
-function pointsOf(finished: readonly Finished[]): Point[] {
-  const points = new Map<string, { settings: MemorySettings; seeds: Finished[] }>();
-  for (const each of finished) {
-    const key = JSON.stringify(each.settings);
-    const point = points.get(key) ?? { settings: each.settings, seeds: [] };
-    points.set(key, point);
-    point.seeds.push(each);
-  }
-  return [...points.values()].map(({ settings, seeds }) => ({
-    ...{ n: settings.model.futureTokens ?? 1, vocabulary: settings.model.vocabSize ?? 0, settings },
-    results: seeds.sort((a, b) => a.seed - b.seed).map(({ result }) => result),
-  }));
-}
+const pointsOf = (finished: readonly Finished[]): Point[] =>
+  armsOf(finished, (settings) => JSON.stringify(settings)).map(({ settings, results }) => {
+    const { futureTokens: n = 1, vocabSize: vocabulary = 0 } = settings.model;
+    return { n, vocabulary, settings, results };
+  });
 
 function last<T>(list: readonly T[]): T {
   const found = list.at(-1);
@@ -98,29 +89,29 @@ function savedSentence(point: Point): string {
   const naive = bytesOf(point, "naive");
   const share = (arm: Arm): string => {
     const saved = naive - bytesOf(point, arm);
-    return `${shown(bytesOf(point, arm))} (${(Math.abs(100 * saved) / naive).toFixed(1)} % ${saved < 0 ? "more" : "less"})`;
+    return `${sized(bytesOf(point, arm))} (${(Math.abs(100 * saved) / naive).toFixed(1)} % ${saved < 0 ? "more" : "less"})`;
   };
   return (
     `At V = ${vocabulary} and n = ${n}, with ${batchSize * contextLength} positions of width ${model.hiddenSize ?? 0}, a step ` +
-    `takes ${shown(naive)} naively, of which ${shown(parameterBytesOf(point))} are parameters, gradients and moments; ` +
+    `takes ${sized(naive)} naively, of which ${sized(parameterBytesOf(point))} are parameters, gradients and moments; ` +
     `one head at a time it takes ${share("sequential")}, with the fused loss alone ${share("fused")}, with both ` +
     `${share("sequential + fused")}.`
   );
 }
 
 function slopeSentence(points: readonly Point[], vocabulary: number): string {
-  const slopes = arms.map((arm) => `${arm} ${shown(perHead(points, vocabulary, (point) => restOf(point, arm)))}`);
+  const slopes = arms.map((arm) => `${arm} ${sized(perHead(points, vocabulary, (point) => restOf(point, arm)))}`);
   const own = perHead(points, vocabulary, parameterBytesOf);
-  return `Each further head takes ${shown(own)} for its parameters, their gradients and moments, and beside these: ${slopes.join(", ")}.`;
+  return `Each further head takes ${sized(own)} for its parameters, their gradients and moments, and beside these: ${slopes.join(", ")}.`;
 }
 
 /** Savings do not add up: what one has saved the other cannot. */
 function apartFinding(point: Point): string {
   const [naive, sequential, fused, both] = arms.map((arm) => bytesOf(point, arm)) as [number, number, number, number];
   return (
-    `Of the ${shown(naive - both)} that both save there, the order alone saves ${shown(naive - sequential)} and the fused ` +
-    `loss ${shown(sequential - both)} more behind it; the fused loss alone saves ${shown(naive - fused)} and the order ` +
-    `${shown(fused - both)} more behind it. The logits of a head are ${shown(logitBytes(point))}.`
+    `Of the ${sized(naive - both)} that both save there, the order alone saves ${sized(naive - sequential)} and the fused ` +
+    `loss ${sized(sequential - both)} more behind it; the fused loss alone saves ${sized(naive - fused)} and the order ` +
+    `${sized(fused - both)} more behind it. The logits of a head are ${sized(logitBytes(point))}.`
   );
 }
 
@@ -190,14 +181,11 @@ function timeSentence(point: Point): string {
 
 // ---- tables ---------------------------------------------------------------------------------------------------------
 
-const shown = (bytes: number): string => {
+const sized = (bytes: number): string => {
   const size = Math.abs(bytes);
   if (size >= 1e9) return `${(bytes / 1e9).toFixed(2)} GB`;
   return size >= 1e5 ? `${(bytes / megabyte).toFixed(1)} MB` : `${(bytes / 1e3).toFixed(1)} kB`;
 };
-
-const shownInterval = ({ mean, low, high }: Interval): string =>
-  low === null || high === null ? mean.toFixed(2) : `${mean.toFixed(2)} [${low.toFixed(2)}, ${high.toFixed(2)}]`;
 
 function bytesTable(points: readonly Point[]): Table {
   const saved = ["by the order alone", "by the fused loss alone", "by both"];
@@ -210,9 +198,9 @@ function bytesTable(points: readonly Point[]): Table {
         arms.every((arm) => measured[arm].peakBytes === measured[arm].predictedBytes),
       );
       return [
-        ...[point.vocabulary, point.n, shown(parameterBytesOf(point))],
-        ...arms.map((arm) => shown(bytesOf(point, arm))),
-        ...arms.slice(1).map((arm) => shown(naive - bytesOf(point, arm))),
+        ...[point.vocabulary, point.n, sized(parameterBytesOf(point))],
+        ...arms.map((arm) => sized(bytesOf(point, arm))),
+        ...arms.slice(1).map((arm) => sized(naive - bytesOf(point, arm))),
         equal ? "to the byte" : "not equal",
       ];
     }),
@@ -225,9 +213,9 @@ function slopeTable(points: readonly Point[], vocabularies: readonly number[]): 
     columns: ["V", "its parameters, gradients, moments", "its logits in f32", ...arms.map((arm) => `beside: ${arm}`)],
     rows: vocabularies.map((vocabulary) => [
       vocabulary,
-      shown(perHead(points, vocabulary, parameterBytesOf)),
-      shown(logitBytes(last(points.filter((point) => point.vocabulary === vocabulary)))),
-      ...arms.map((arm) => shown(perHead(points, vocabulary, (point) => restOf(point, arm)))),
+      sized(perHead(points, vocabulary, parameterBytesOf)),
+      sized(logitBytes(last(points.filter((point) => point.vocabulary === vocabulary)))),
+      ...arms.map((arm) => sized(perHead(points, vocabulary, (point) => restOf(point, arm)))),
     ]),
   };
 }
@@ -240,7 +228,7 @@ function timeTable(points: readonly Point[]): Table {
     rows: points.map((point) => [
       ...[point.vocabulary, point.n],
       median(point.results.map(({ arms: measured }) => median(measured.naive.stepMs))),
-      ...arms.slice(1).map((arm) => shownInterval(ratioOf(point, arm))),
+      ...arms.slice(1).map((arm) => shown(ratioOf(point, arm), 2)),
     ]),
   };
 }
@@ -408,7 +396,7 @@ function timelineFigure(finished: readonly Finished[]): Figure[] {
     if (!timeline) return [];
     return [
       {
-        title: `${arm}: ${shown(peakBytes)} at the most`,
+        title: `${arm}: ${sized(peakBytes)} at the most`,
         lines: [{ name: "", color: colors[arm], points: timeline.bytes.map((y, x) => ({ x, y: y / megabyte })) }],
         levels: [{ name: "", color: palette.orange, y: cell.result.parameterBytes / megabyte }],
         moments: phases.map((phase) => ({ name: phaseNames[phase], x: timeline.begins[phase] })),
