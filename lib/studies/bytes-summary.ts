@@ -124,15 +124,15 @@ function speedFinding({ corpus, single, shared }: Group): string {
   );
 }
 
-/** Text that a model writes itself is easier to guess. */
+/** Weak models repeat themselves, which is easy to guess. */
 function ownTextFinding({ corpus, shared }: Group): string {
   const pairs = shared.map((arm) => {
     const k = headsOf(arm);
     return `n = ${k} ${heldOutTokens(arm, k).mean.toFixed(2)} and ${ownTokens(arm, k).mean.toFixed(2)}`;
   });
   return (
-    `${titles[corpus]}, tokens per forward with all heads, on held-out text and on what the model itself writes, where ` +
-    `loops flatter it: ${pairs.join("; ")}.`
+    `${titles[corpus]}, tokens per forward with all heads, on held-out text and on what the model itself writes, ` +
+    `repetitions included: ${pairs.join("; ")}.`
   );
 }
 
@@ -327,8 +327,7 @@ function speedFigure(groups: readonly Group[]): Figure {
     title: "Speed of writing with drafts",
     caption:
       `Times as fast as the same model's plain decoding, one text at a time, greedily, medians of rounds that take turns. With ` +
-      `more heads fewer layers lie before head 1, so that plain decoding is faster and there is less to save. Shared ` +
-      `unembedding. ${seedsNote(groups)}`,
+      `more heads fewer layers lie before head 1, for plain decoding too. Shared unembedding. ${seedsNote(groups)}`,
     chart: lineChart(panels, draftAxis, { title: "times as fast" }),
   };
 }

@@ -201,8 +201,8 @@ function sizeFinding(fixed: readonly Arm[]): string {
   return (
     `Each model has ${(parameters / 1000).toFixed(1)} k parameters; a full run reads ` +
     `${((steps * batchSize * contextLength) / 1e6).toFixed(2)} M bytes of real code. At equal parameters fewer layers lie ` +
-    `before head 1 where there are more heads: it decodes faster even without drafts, and knows less. Other sizes, data and ` +
-    `machines may ask for another number.`
+    `before head 1 where there are more heads: its loss and its plain decoding differ for that reason too. Other sizes, data ` +
+    `and machines may ask for another number.`
   );
 }
 
