@@ -194,7 +194,9 @@ export class DecodeEngine {
     if (lengths?.every((length) => length === 0) === true) {
       const ready = going.filter(({ canGoAhead }) => canGoAhead);
       if (ready.length === 0) return undefined;
-      if (ready.every(({ decoding }) => decoding)) return this.goOn(ready, [], certain);
+      if (ready.every(({ decoding }) => decoding)) {
+        return this.draftsSoon && this.flights.length > 0 ? undefined : this.goOn(ready, [], certain);
+      }
       return certain ? { forwards: this.readAhead(ready), ahead: true, certain: true } : undefined;
     }
     if (lengths && this.draftsOnDevice && going.every(({ decoding }) => decoding)) {
@@ -213,6 +215,11 @@ export class DecodeEngine {
     return !this.drafts && this.options.shape.isChain && this.options.verify === "exact";
   }
 
+  /** Whether a step without drafts is the exception: behind a prompt of one token heads have nothing to go on from. */
+  private get draftsSoon(): boolean {
+    return !this.options.adaptive && this.options.shape.size > 0;
+  }
+
   /** Steps that the host does not wait for, several where that is a matter of little time. */
   private goOn(going: readonly Sequence[], lengths: readonly number[], certain: boolean): Flight | undefined {
     const layout = this.layoutOf(going, lengths);
@@ -226,7 +233,8 @@ export class DecodeEngine {
     const drafts = layout.asking.length > 0;
     const adaptive = drafts && this.options.adaptive;
     const tries = going.some((sequence, i) => (lengths[i] ?? 0) > (this.active.get(sequence)?.paid ?? Infinity));
-    const most = !adaptive ? this.pace.forwards : tries ? 1 : Math.min(this.pace.forwards, this.patience(lengths));
+    const single = drafts ? adaptive && tries : this.draftsSoon;
+    const most = single ? 1 : Math.min(this.pace.forwards, adaptive ? this.patience(lengths) : Infinity);
     let turns = 0;
     do {
       for (const [i, sequence] of going.entries()) sequence.goOn(1 + (lengths[i] ?? 0));

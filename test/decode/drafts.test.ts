@@ -5,6 +5,7 @@ import { draftModel, promptLookup, type DraftPredictor } from "../../lib/decode/
 import { generateTokens } from "../../lib/decode/generate.js";
 import type { Draw } from "../../lib/decode/inputs.js";
 import type { GenerateOptions } from "../../lib/decode/options.js";
+import type { DecodeStep } from "../../lib/decode/sequence.js";
 import { DecodeStatistics } from "../../lib/decode/statistics.js";
 import { DraftShape } from "../../lib/decode/tree.js";
 import { LanguageModel } from "../../lib/mtp/model.js";
@@ -102,6 +103,15 @@ describe("draftModel", () => {
     expect(() => draftModel(other, { longest: 0 })).toThrow(/longest: expected a whole number above 0, got 0/);
     expect(model.device.memory().live).toBe(live);
   });
+});
+
+it("a fixed draft begins behind a prompt of one token as soon as heads have something to go on from", async () => {
+  using model = LanguageModel.create(parallel, { dtype: "f32", seed: 3 });
+  const proposed: number[] = [];
+  const options = { maxNewTokens: 20, speculate: 2, onStep: (step: DecodeStep) => proposed.push(step.proposed) };
+  for await (const _ of generateTokens(model, [1], options));
+  // Once the first token has landed.
+  expect(proposed).toEqual(proposed.map((_, i) => (i === 0 ? 0 : 1)));
 });
 
 it("a predictor that fails ends the text with its own error, and nothing leaks", async () => {
