@@ -110,6 +110,36 @@ TEST_CASE("swiglu: the f64 plain loop is the formula, and its backward the deriv
   }
 }
 
+TEST_CASE("swiglu: few rows, of which threads take columns, against the f64 plain loop, whoever takes which") {
+  struct Shape {
+    int64_t rows, columns;
+  };
+  // Shares of equal width; a short last one that ends within a vector; of more columns than a share has at most; the
+  // most rows and the most elements that are dealt out so, and one more of each.
+  const Shape shapes[] = {{8, 704}, {3, 1001}, {2, 5003}, {16, 1024}, {17, 1024}, {16, 1025}};
+  for_each_level([&](const Backend& backend) {
+    for (const Shape& shape : shapes) {
+      const auto [rows, columns] = shape;
+      CAPTURE(rows);
+      CAPTURE(columns);
+      Problem<bf16, bf16, bf16> problem(rows * columns);
+      Oracle exact = oracle_of(problem);
+      exact.forward(oracle());
+      std::vector<double> scale(problem.n);
+      for (int64_t i = 0; i < problem.n; i++) scale[i] = std::abs(exact.y[i]);
+      for (int threads : {1, 2, 3, 7}) {
+        CAPTURE(threads);
+        Buffer<bf16> y(problem.n);
+        run_on(ShuffledParallel(threads), backend.kernels->swiglu, view_of(problem.gate, {rows, columns}),
+               view_of(problem.up, {rows, columns}), view_of(y, {rows, columns}));
+        check_close(y, exact.y, scale);
+        if (threads == 1) problem.y = y;
+        CHECK(y.same_bits(problem.y));
+      }
+    }
+  });
+}
+
 TEST_CASE("swiglu: gates far from zero saturate") {
   for_each_level([](const Backend& backend) {
     auto gate = Buffer<float>::of({-200, -90, 90, 200, 0, 0});
