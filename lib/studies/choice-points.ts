@@ -38,7 +38,7 @@ export const choicePointsStudy: Study<ChoicePointsSettings, ChoicePointsResult> 
   question: "How much more do several heads' losses ask for a choice with consequences than for one without?",
   source: "arXiv 2404.19737, sections 5.1 and 5.2 and appendix L.3",
   revision: 1,
-  seeds: { quick: 2, minute: 2, full: 5, long: 10 },
+  seeds: { quick: 2, minute: 2, full: 8, long: 10 },
   configurations: (size) =>
     sizes[size].branches.flatMap((branches) =>
       sizes[size].heads.map((futureTokens) => settingsOf(sizes[size], branches, futureTokens)),
