@@ -63,7 +63,7 @@ export const inductionStudy: Study<InductionSettings, InductionResult> = {
     "Do models that predict several tokens learn sooner, or at smaller sizes, to complete a name they have read?",
   source: "arXiv 2404.19737, section 4.1; the stories are synthetic",
   revision: 1,
-  seeds: { quick: 2, minute: 2, full: 5, long: 10 },
+  seeds: { quick: 2, minute: 3, full: 5, long: 10 },
   configurations: (size) =>
     parts[size].flatMap((part) =>
       part.hiddenSizes.flatMap((hiddenSize) =>
