@@ -2,7 +2,7 @@
 import { type StarArm, type StarResult, type StarSettings, taskOf } from "./star-graph-cell.js";
 import { interval, lossInterval, meanOf, shareInterval, shown, type Interval } from "./statistics.js";
 import type { CellResult, Figure, Summary, Table } from "./study.js";
-import { heatMaps, lineChart, palette, type LinePanel, type Point } from "./style.js";
+import { heatMaps, lineChart, palette, type Line, type LinePanel, type Point } from "./style.js";
 
 type Finished = CellResult<StarSettings, StarResult>;
 
@@ -24,6 +24,10 @@ export const armNames: Readonly<Record<StarArm, string>> = {
   anticausal: "n = l, anticausal",
   reverse: "n = 1, reversed",
 };
+/** Dashed, for it often lies upon n = 1. */
+const armStyle = (arm: StarArm): Pick<Line, "name" | "color" | "dashed"> => ({
+  ...{ name: armNames[arm], color: armColors[arm], dashed: arm === "parallel" },
+});
 const arms: readonly StarArm[] = ["single", "parallel", "anticausal", "reverse"];
 const forward: readonly StarArm[] = ["single", "parallel", "anticausal"];
 const multi = ["parallel", "anticausal"] as const;
@@ -106,7 +110,6 @@ function sayOf(
 }
 
 function verdictOf(cells: Cells): string {
-  const single = (kind: Kind): Interval => firstStepOf(cells.of(kind, "single"));
   const several = multi.map((arm) => {
     const by = (kind: Kind): string => `${nameOf(kind)} by ${shown(gain(cells, kind, arm), 2)}`;
     const texts = {
@@ -117,16 +120,21 @@ function verdictOf(cells: Cells): string {
     };
     return `With a head for each node, ${arm}: ${sayOf(cells, (kind) => sideOf(gain(cells, kind, arm), 0), texts, by)}.`;
   });
-  const texts = {
+  const besides = {
     above: "more often right than the shortcut",
     below: "less often right than the shortcut",
     at: "not to be told from the shortcut, right once in the degree,",
     unknown: "of one seed only, which says nothing,",
   };
-  const shortcut = sayOf(cells, (kind) => sideOf(single(kind), 1 / kind.degree), texts);
+  const beside = (right: (kind: Kind) => Interval): string =>
+    sayOf(cells, (kind) => sideOf(right(kind), 1 / kind.degree), besides);
+  const atOnce = multi.map((arm) => `${arm} ${beside((kind) => atOnceOf(cells.of(kind, arm)))}`);
+  const { length } = cells.kinds;
   return [
-    `Of ${cells.kinds.length} kinds of graphs (degree × path length) the first step of next-token training is ${shortcut}.`,
+    `Of ${length} ${length === 1 ? "kind" : "kinds"} of graphs (degree × path length) the first step of next-token ` +
+      `training is ${beside((kind) => firstStepOf(cells.of(kind, "single")))}.`,
     ...several,
+    `Whole paths that all heads name at once, before anything is written: ${atOnce.join("; ")}.`,
   ].join(" ");
 }
 
@@ -171,8 +179,8 @@ function sizeFinding(results: readonly Finished[]): string {
   const counts = results.map(({ result }) => result.parameters);
   const steps = results.map(({ settings }) => settings.steps);
   return (
-    `Models have ${[...new Set(counts)].map((count) => count.toLocaleString("en")).join(", ")} parameters by ` +
-    `path length, as many with one head as with several, and saw ${[...new Set(steps)].map((count) => count.toLocaleString("en")).join(", ")} steps of ` +
+    `Models have ${[...new Set(counts)].map((count) => count.toLocaleString("en")).join(", ")} parameters${counts.every((count) => count === counts[0]) ? "" : " by path length"}, ` +
+    `as many with one head as with several, and saw ${[...new Set(steps)].map((count) => count.toLocaleString("en")).join(", ")} steps of ` +
     `${first?.batchSize ?? 0} graphs; nodes have ${first?.labels ?? 0} labels.`
   );
 }
@@ -233,7 +241,7 @@ function pathsFigure(cells: Cells): Figure {
   const panels = cells.degrees.map((degree): LinePanel => ({
     title: `degree ${degree}`,
     lines: arms.map((arm, i) => ({
-      ...{ name: armNames[arm], color: armColors[arm], marked: true },
+      ...{ ...armStyle(arm), marked: true },
       points: lengths.map((pathLength) =>
         point(pathLength + (i - 1.5) * 0.06, wholePathOf(cells.of({ degree, pathLength }, arm))),
       ),
@@ -264,7 +272,7 @@ function gridFigure(cells: Cells): Figure {
     share: (kind: Kind) => wholePathOf(cells.of(kind, arm)).mean,
   }));
   const named = multi.map((arm) => ({
-    name: `${armNames[arm]}, all at once`,
+    name: `${arm}, all at once`,
     share: (kind: Kind) => atOnceOf(cells.of(kind, arm)).mean,
   }));
   const rows = [...written, ...named];
@@ -291,7 +299,7 @@ function curvePanels(cells: Cells, field: "loss" | "firstStep"): LinePanel[] {
     lines: forward.map((arm) => {
       const results = cells.of(kind, arm);
       return {
-        ...{ name: armNames[arm], color: armColors[arm] },
+        ...armStyle(arm),
         points: (results[0]?.curve ?? []).map(({ step }, i) =>
           point(step, among(results.map(({ curve }) => curve[i]?.[field] ?? NaN))),
         ),
@@ -325,11 +333,11 @@ function lossFigure(cells: Cells): Figure {
     title: "Loss of head 1",
     caption:
       `Held-out loss of head 1 over the path's nodes. Dotted: the shortcut's exact loss, ln d at the first step alone; 0 is ` +
-      `possible. ${seedsNote(cells)}`,
+      `possible, 0.01 the least shown. ${seedsNote(cells)}`,
     chart: lineChart(
       curvePanels(cells, "loss"),
       { title: "step" },
-      { title: "loss (nats a node)", log: true },
+      { title: "loss (nats a node)", log: true, domain: [0.01, 3] },
       Math.min(cells.pathLengths.length, 3),
     ),
   };

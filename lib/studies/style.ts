@@ -332,7 +332,13 @@ export function heatMaps(maps: readonly HeatMap[], x: string, y: string, format 
           title: x,
           axis: { labelAngle: 0, ticks: false, domain: false },
         },
-        y: { field: "row", type: "ordinal", sort: rows, title: y, axis: { ticks: false, domain: false } },
+        y: {
+          field: "row",
+          type: "ordinal",
+          sort: rows,
+          title: y,
+          axis: { ticks: false, domain: false, labelLimit: 260 },
+        },
       },
       layer: [
         {

@@ -143,6 +143,7 @@ test("the verdict tells what the intervals tell apart, and what they do not", ()
     "parallel: no difference to one was seen in 1 (3×3 by 0.00 [0.00, 0.00]); fewer whole paths are " +
       "right than with one in 3 (2×3 by -0.20 [-0.20, -0.20]",
     "more whole paths are right than with one in 2 (2×3 by 0.30 [0.30, 0.30], 3×3 by 0.30 [0.30, 0.30])",
+    "before anything is written: parallel less often right than the shortcut in 4 (2×3, 2×4, 3×3, 3×4); anticausal less",
   ])
     expect(verdict).toContain(sentence);
   expect(findings[2]).toContain("3×4 1.00 [1.00, 1.00]");
