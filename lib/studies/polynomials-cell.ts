@@ -50,6 +50,8 @@ export interface PolynomialResult {
   readonly curve: readonly PolynomialPoint[];
   /** From one operation to `mostOperations`. */
   readonly scores: readonly PolynomialScore[];
+  /** Of single operations, by their sign: share of answers right. */
+  readonly singles: readonly { readonly sign: string; readonly answers: number }[];
 }
 
 /** In training: 1 to 5. Asked: 1 to 10. */
@@ -84,7 +86,25 @@ export async function runPolynomial(
   for (let operations = 1; operations <= mostOperations; operations++) {
     scores.push(await scoreOf(model, operations, settings, seed, signal));
   }
-  return { parameters: model.parameters.count, learnt: count, curve, scores };
+  const singles = await singlesOf(model, settings, seed, signal);
+  return { parameters: model.parameters.count, learnt: count, curve, scores, singles };
+}
+
+/** Single operations by what stands before their operands. */
+async function singlesOf(
+  model: LanguageModel,
+  { pauseTokens, questions: count }: PolynomialSettings,
+  seed: number,
+  signal: AbortSignal | undefined,
+): Promise<PolynomialResult["singles"]> {
+  const task = polynomialArithmetic({ operations: 1, pauseTokens });
+  const asked = [...task.sequences("eval", { seed, count })];
+  const singles: { sign: string; answers: number }[] = [];
+  for (const [token, sign] of task.tokenNames.entries()) {
+    const own = asked.filter(({ tokens }) => tokens[0] === token);
+    if (own.length > 0) singles.push({ sign, answers: (await gradeAnswers(model, own, signal)).whole });
+  }
+  return singles;
 }
 
 async function scoreOf(

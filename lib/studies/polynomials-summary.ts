@@ -49,8 +49,13 @@ export function summarisePolynomials(results: readonly Finished[]): Summary {
   const cells = new Cells(results);
   return {
     verdict: verdictOf(cells),
-    findings: [learntFinding(cells), sizeFinding(results)],
-    tables: [shareTable(cells, "answers"), shareTable(cells, "coefficients"), differenceTable(cells)],
+    findings: [singlesFinding(cells), learntFinding(cells), sizeFinding(results)],
+    tables: [
+      shareTable(cells, "answers"),
+      singlesTable(cells),
+      shareTable(cells, "coefficients"),
+      differenceTable(cells),
+    ],
     figures: [
       sharesFigure(cells, "answers"),
       sharesFigure(cells, "coefficients"),
@@ -144,11 +149,47 @@ function learntFinding(cells: Cells): string {
       return `n = ${n}, ${pauseName(pause)}: ${above.length > 0 ? above.join(", ") : "none"}`;
     }),
   );
-  const one = meanOf(cells.of(cells.heads[0] ?? 1, cells.pauses[0] ?? 0).map((r) => scoreOf(r, 1, "answers")));
   return (
-    `With one head and no pause ${one.toFixed(2)} of the answers to a single operation are right. More coefficients than by ` +
-    `saying the most frequent one at each place are right at these numbers of operations (intervals above 0): ${each.join("; ")}.`
+    `More coefficients than by saying the most frequent one at each place are right at these numbers of operations ` +
+    `(intervals above 0): ${each.join("; ")}.`
   );
+}
+
+const signNames: Readonly<Record<string, string>> = {
+  neg: "negation",
+  "+": "addition",
+  "*": "multiplication",
+  o: "composition",
+};
+
+const signsOf = (results: readonly PolynomialResult[]): string[] => [
+  ...new Set(results.flatMap(({ singles }) => singles.map(({ sign }) => sign))),
+];
+
+/** Of single operations of one kind; seeds without any are left out. */
+const singleOf = (results: readonly PolynomialResult[], sign: string): Interval =>
+  shareInterval(
+    results.flatMap(({ singles }) => singles.filter((each) => each.sign === sign).map((each) => each.answers)),
+  );
+
+/** Which operations one head has learnt at all. */
+function singlesFinding(cells: Cells): string {
+  const results = cells.of(cells.heads[0] ?? 1, cells.pauses[0] ?? 0);
+  const each = signsOf(results).map((sign) => `${signNames[sign] ?? sign} ${shown(singleOf(results, sign), 2)}`);
+  return `Answers to a single operation that one head without pause has right: ${each.join("; ")}.`;
+}
+
+function singlesTable(cells: Cells): Table {
+  const arms = cells.pauses.flatMap((pause) => cells.heads.map((n) => ({ n, pause })));
+  const signs = [...new Set(arms.flatMap(({ n, pause }) => signsOf(cells.of(n, pause))))];
+  return {
+    title: "Answers to a single operation right (share), by operation",
+    columns: ["", ...signs.map((sign) => signNames[sign] ?? sign)],
+    rows: arms.map(({ n, pause }) => [
+      `n = ${n}, ${pauseName(pause)}`,
+      ...signs.map((sign) => shown(singleOf(cells.of(n, pause), sign))),
+    ]),
+  };
 }
 
 function sizeFinding(results: readonly Finished[]): string {

@@ -34,7 +34,7 @@ export const polynomialsStudy: Study<PolynomialSettings, PolynomialResult> = {
   title: "Arithmetic with polynomials",
   question: "Do further heads, or pause tokens before the answer, teach small models to calculate in F₇[X]/(X⁵)?",
   source: "arXiv 2404.19737, section 4.2",
-  revision: 1,
+  revision: 2,
   seeds: { quick: 2, minute: 2, full: 3, long: 3 },
   configurations: (size) => {
     const { hiddenSize, layers, ...each } = sizes[size];

@@ -60,6 +60,7 @@ test("the quick form runs: losses within what is possible, the same questions fo
     expect(last).toBeLessThan(Math.log(13)); // all tokens as likely
     expect(last).toBeGreaterThan(1); // 20 steps do not teach to calculate
     expect(result.scores.map(({ operations }) => operations)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    expect(result.singles.map(({ sign }) => sign)).toEqual(["neg", "+", "*", "o"].slice(0, result.singles.length));
     for (const { answers, coefficients } of result.scores) expect(answers).toBeLessThanOrEqual(coefficients);
   }
   // The questions of a seed are the same for all arms, whatever stands between them and their answers.
@@ -89,6 +90,7 @@ function madeUp(answers: (settings: PolynomialSettings, seed: number, operations
     [1, 2, 3].map((seed) => {
       const result: PolynomialResult = {
         ...{ parameters: 300_000, learnt: 300_000 },
+        singles: ["neg", "+"].map((sign) => ({ sign, answers: sign === "neg" ? 1 : 0.5 })),
         curve: [1, 2].map((step) => ({ step, loss: 1.9 / step, accuracy: 0.2 })),
         scores: Array.from({ length: mostOperations }, (_, i) => ({
           ...{ operations: i + 1, answers: answers(settings, seed, i + 1), guessedCoefficients: 0.2 },
@@ -120,8 +122,10 @@ test("the verdict tells what the intervals tell apart, and what they do not, in 
   expect(verdict).toContain(
     "6 to 10 operations (out of domain): one head without pause answers 0.120 [0.095, 0.145] right.",
   );
-  expect(findings[0]).toContain("n = 1, no pause: 1, 2, 3; n = 2, no pause: 1, 2, 3;");
-  expect(tables[2]?.rows[0]).toEqual(["n = 2, no pause", "0.100 [0.100, 0.100]", "0.000 [0.000, 0.000]"]);
+  expect(findings[0]).toContain("right: negation 1.00 [1.00, 1.00]; addition 0.50 [0.50, 0.50].");
+  expect(findings[1]).toContain("n = 1, no pause: 1, 2, 3; n = 2, no pause: 1, 2, 3;");
+  expect(tables[1]?.rows[0]).toEqual(["n = 1, no pause", "1.000 [1.000, 1.000]", "0.500 [0.500, 0.500]"]);
+  expect(tables[3]?.rows[0]).toEqual(["n = 2, no pause", "0.100 [0.100, 0.100]", "0.000 [0.000, 0.000]"]);
 });
 
 test("one seed's difference is shown as such", () => {
