@@ -20,7 +20,7 @@ const large = {
 };
 const sizes: Readonly<Record<StudySize, Size>> = {
   quick: { hiddenSize: 32, heads: [1, 2, 4], vocabularies: [256, 2048], batchSize: 2, contextLength: 32, rounds: 3 },
-  minute: { ...large, hiddenSize: 64, vocabularies: [256, 4096, 32768], contextLength: 64, rounds: 5 },
+  minute: { ...large, hiddenSize: 64, vocabularies: [256, 4096, 32768], contextLength: 64, rounds: 3 },
   full: { ...large, rounds: 7 },
   long: { ...large, hiddenSize: 256, rounds: 15 },
 };
