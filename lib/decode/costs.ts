@@ -112,15 +112,15 @@ class Calibration implements StepCosts {
 
   /**
    * The device stands still until the steps under way have landed, since what the heads have to read beforehand depends on
-   * them: a guess, until it was seen.
+   * them; and they read it: a guess, until it was seen.
    */
   private get stopMs(): number {
-    return this.stop ?? 2 * this.plain(1);
+    return this.stop ?? 4 * this.plain(1);
   }
 
   tried(ms: number): void {
     const forward = this.plain(1);
-    const seen = Math.min(Math.max(forward, ms), 8 * forward); // whatever else the machine did
+    const seen = Math.min(Math.max(forward, ms), 16 * forward); // whatever else the machine did
     this.stop = this.stopMs + (seen - this.stopMs) / 4;
   }
 
