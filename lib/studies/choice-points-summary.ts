@@ -184,10 +184,16 @@ export function ratioInterval(ratios: readonly number[]): Interval {
   };
 }
 
+/** Three digits of each: bounds of few seeds may be orders of magnitude apart. */
+function ratioShown({ mean, low, high }: Interval): string {
+  const [value, ...bounds] = [mean, low ?? NaN, high ?? NaN].map((ratio) => String(Number(ratio.toPrecision(3))));
+  return `${value ?? ""}${low === null || high === null ? "" : ` [${bounds.join(", ")}]`}`;
+}
+
 function trunkFinding(cells: Cells, b: number): string {
   const each = cells.heads.map((n) => {
     const [all, choice] = [trunkRatio(cells, b, n, "all"), trunkRatio(cells, b, n, "choice")];
-    return `n = ${n} ${shown(all, 2)}, of the terms for the choice itself ${shown(choice, 2)}`;
+    return `n = ${n} ${ratioShown(all)}, of the terms for the choice itself ${ratioShown(choice)}`;
   });
   return (
     `Norm of the gradient that one choice with consequences sends to the trained trunk, over that of one without, ` +
@@ -303,12 +309,12 @@ function weightsFigure(cells: Cells): Figure {
     title: measure.title,
     lines: kinds.flatMap(({ name, color }, k): Line[] => [
       {
-        ...{ name: "", color: palette.black, dashed: true },
-        points: heads.map((n) => ({ x: n, y: termsOf(cells, b, n, k) })),
-      },
-      {
         ...{ name: i === 2 ? name : "", color, marked: true },
         points: heads.map((n) => pointOf(n, weightOf(cells, b, n, k, measure))),
+      },
+      {
+        ...{ name: "", color: palette.black, dashed: true },
+        points: heads.map((n) => ({ x: n, y: termsOf(cells, b, n, k) })),
       },
     ]),
   }));
@@ -352,8 +358,14 @@ function trunkFigure(cells: Cells): Figure {
     caption:
       `Norm of the gradient that one choice with consequences sends to the trained trunk, over that of one without. Dashed: ` +
       `what terms that push equally hard would make, all one way or each its own. Geometric means. ${seedsNote(cells)}`,
-    chart: lineChart(panels, headsAxis(heads), { title: "ratio of norms", log: true }),
+    chart: lineChart(panels, headsAxis(heads), { title: "ratio of norms", log: true, domain: aroundMeans(panels) }),
   };
+}
+
+/** So that bounds of few seeds, which are cut off there, leave something to be seen of the means. */
+function aroundMeans(panels: readonly LinePanel[]): [number, number] {
+  const means = panels.flatMap(({ lines }) => lines.flatMap(({ points }) => points.map(({ y }) => y)));
+  return [Math.min(...means) / 5, Math.max(...means) * 5];
 }
 
 function twoTokensFigure(cells: Cells, b: number): Figure {

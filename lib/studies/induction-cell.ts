@@ -8,7 +8,7 @@ import { Trainer } from "../train/trainer.js";
 import type { Cell, CellContext } from "./study.js";
 
 export interface InductionSettings {
-  /** tiny: 32 tokens and 2 names of 4 × 8; short: 48 tokens and 3 names of 8 × 24; long: 96 and 6 of 16 × 48. */
+  /** tiny: 32 tokens and 2 names of 4 × 8; short: 48 tokens and 3 names of 8 × 24; long: 64 and 4 of 12 × 32. */
   readonly kind: "tiny" | "short" | "long";
   readonly story: InductionOptions;
   /** d. */

@@ -23,7 +23,7 @@ interface Part {
 const stories: Readonly<Record<InductionSettings["kind"], InductionOptions>> = {
   tiny: { length: 32, backgroundTokens: 4, firstTokens: 4, secondTokens: 8, names: 2 },
   short: {},
-  long: { length: 96, backgroundTokens: 32, firstTokens: 16, secondTokens: 48, names: 6 },
+  long: { length: 64, backgroundTokens: 32, firstTokens: 12, secondTokens: 32, names: 4 },
 };
 
 /** Steps that give the largest model of a part over 20 tokens per parameter, but for `quick`. */
@@ -38,8 +38,8 @@ const parts: Readonly<Record<StudySize, readonly Part[]>> = {
       ...{ steps: 1650, evalEvery: 75, evalStories: 300 },
     },
     {
-      ...{ kind: "long", layers: 5, hiddenSizes: [32, 64], heads: [1, 2] },
-      ...{ steps: 1450, evalEvery: 50, evalStories: 250 },
+      ...{ kind: "long", layers: 3, hiddenSizes: [32, 48, 64], heads: [1, 2] },
+      ...{ steps: 1400, evalEvery: 70, evalStories: 250 },
     },
   ],
   long: [
@@ -48,8 +48,8 @@ const parts: Readonly<Record<StudySize, readonly Part[]>> = {
       ...{ steps: 2850, evalEvery: 75, evalStories: 500 },
     },
     {
-      ...{ kind: "long", layers: 5, hiddenSizes: [32, 64], heads: [1, 2, 4] },
-      ...{ steps: 2000, evalEvery: 50, evalStories: 500 },
+      ...{ kind: "long", layers: 3, hiddenSizes: [32, 48, 64, 96], heads: [1, 2] },
+      ...{ steps: 3000, evalEvery: 100, evalStories: 500 },
     },
   ],
 };
