@@ -63,7 +63,7 @@ export const inductionStudy: Study<InductionSettings, InductionResult> = {
     "Do models that predict several tokens learn sooner, or at smaller sizes, to complete a name they have read?",
   source: "arXiv 2404.19737, section 4.1; the stories are synthetic",
   revision: 1,
-  seeds: { quick: 2, minute: 3, full: 5, long: 10 },
+  seeds: { quick: 2, minute: 3, full: 6, long: 10 },
   configurations: (size) =>
     parts[size].flatMap((part) =>
       part.hiddenSizes.flatMap((hiddenSize) =>
@@ -85,7 +85,7 @@ function settingsOf(
   const single = {
     ...{ vocabSize, hiddenSize, trunkLayers: layers - 1, futureTokens: 1, intermediateSize: 2 * hiddenSize },
     ...{ numAttentionHeads: 2, maxPositions: maxLength - 1 },
-    // With smaller start values, or four attention heads at d = 64, the circuit takes several times as many steps to form.
+    // With four attention heads at d = 64, or with smaller start values, the circuit takes more steps than there are.
     initializerRange: 0.09,
   };
   return {
