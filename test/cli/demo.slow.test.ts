@@ -1,4 +1,5 @@
 // The demo from first to last, with few steps: what it prints is measured, and its folder is a run like any other.
+import { relative } from "node:path";
 import { afterAll, expect, test } from "vitest";
 import { events, foretoken, succeeds, workFolder } from "./command.js";
 
@@ -24,7 +25,9 @@ test("trains, measures itself beside the trigram model, writes, and leaves a run
 test("ends with the statistics of a text by drafts, which plain decoding writes too, and the command for them", async () => {
   const out = work.path("drafts");
   const { stdout, stderr } = await succeeds(["--steps", "3", "--out", out], { script });
-  const command = `npx foretoken generate ${out} --prompt "export function " --speculate auto --stats`;
+  // The folder as it is shortest from here, as the demo names it.
+  const folder = [relative(process.cwd(), out), out].reduce((a, b) => (a.length < b.length ? a : b));
+  const command = `npx foretoken generate ${folder} --prompt "export function " --speculate auto --stats`;
   const prompt = ["--prompt", "export function "];
   const plain = await succeeds(["generate", out, ...prompt, "--speculate", "off"]);
   const [, text] = stdout.split(`  ${command}\n\n`);
