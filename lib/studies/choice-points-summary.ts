@@ -2,7 +2,7 @@
 import type { ChoicePointsResult, ChoicePointsSettings } from "./choice-points-cell.js";
 import type { TwoTokens } from "./choice-points-heads.js";
 import type { TrunkGradient } from "./choice-points-trunk.js";
-import { interval, intervalWithin, lossInterval, meanOf, shown, type Interval } from "./statistics.js";
+import { interval, intervalWithin, lossInterval, meanOf, ratioInterval, shown, type Interval } from "./statistics.js";
 import type { CellResult, Figure, Summary, Table } from "./study.js";
 import { lineChart, palette, type Line, type LinePanel, type Point } from "./style.js";
 
@@ -171,17 +171,6 @@ function trunkRatio(cells: Cells, b: number, n: number, part: keyof TrunkGradien
   return ratioInterval(
     cells.of(b, n).map(({ trunkGradient: [without, having] }) => (having?.[part] ?? NaN) / (without?.[part] ?? NaN)),
   );
-}
-
-/** Of ratios, which scatter evenly on a logarithmic scale: the geometric mean. */
-export function ratioInterval(ratios: readonly number[]): Interval {
-  const { n, mean, low, high } = interval(ratios.map(Math.log));
-  return {
-    n,
-    mean: Math.exp(mean),
-    low: low === null ? null : Math.exp(low),
-    high: high === null ? null : Math.exp(high),
-  };
 }
 
 /** Three digits of each: bounds of few seeds may be orders of magnitude apart. */

@@ -11,7 +11,7 @@ import {
   lastOf,
   type Read,
 } from "../../lib/studies/choice-points-heads.js";
-import { beside, ratioInterval, summariseChoicePoints } from "../../lib/studies/choice-points-summary.js";
+import { beside, summariseChoicePoints } from "../../lib/studies/choice-points-summary.js";
 import { targetsBehind } from "../../lib/studies/choice-points-trunk.js";
 import { exactWeights, oddsGradient, trainedWeights, type Said } from "../../lib/studies/choice-points-weights.js";
 import { studySizes } from "../../lib/studies/study.js";
@@ -236,13 +236,6 @@ test("targets behind a choice: where n tokens come before it and its whole tail 
   expect(find(5, 3, 2)).toEqual({ items: [{ tokens, lossMask: Uint8Array.of(0, 0, 0, 0, 1, 1, 1, 0, 0) }], count: 1 });
   expect(find(7, 1, 1)).toEqual({ items: [{ tokens, lossMask: Uint8Array.of(0, 1, 0, 0, 0, 1, 0, 0, 0) }], count: 2 });
   expect(find(3, 1, 2)).toEqual({ items: [], count: 0 });
-});
-
-test("ratios have their geometric mean, within bounds that multiply", () => {
-  const { mean, low, high } = ratioInterval([1, 4, 16]);
-  expect(mean).toBeCloseTo(4, 12);
-  expect((low ?? NaN) * (high ?? NaN)).toBeCloseTo(16, 10);
-  expect(ratioInterval([3])).toEqual({ n: 1, mean: expect.closeTo(3, 12) as number, low: null, high: null });
 });
 
 test.each(studySizes)("%s: models of one b have equally many parameters, and but for quick read enough", (size) => {
