@@ -189,8 +189,11 @@ type Timed = readonly [to: Samples, size: number, ms: number];
  */
 async function timeFollowing(kinds: readonly Kind[], burst: number): Promise<Timed[]> {
   const timed: Timed[] = [];
-  const start = (kind: Kind | undefined): Promise<number> | undefined =>
-    kind?.take(burst).then(() => performance.now());
+  const start = (kind: Kind | undefined): Promise<number> | undefined => {
+    const ended = kind?.take(burst).then(() => performance.now());
+    ended?.catch(() => undefined); // it is thrown where it is awaited
+    return ended;
+  };
   let [under, next] = [start(kinds[0]), start(kinds[0])];
   let from = await under;
   for (const [i, { to, size }] of kinds.entries()) {
