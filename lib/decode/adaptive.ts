@@ -10,14 +10,19 @@ const halfLife = 24;
 const oldHalfLife = 48;
 /** Over all texts, after so many: they differ more from each other than places of one do. */
 const longHalfLife = 400;
-/** What is thought of a node before it was seen: this share right, a quarter of it for every rank, as if seen so often. */
+/** In a text, what others have shown counts as if seen so often in this one: most texts are like others, and changes cost. */
+const othersWeight = 8;
+/**
+ * Over all texts, what is thought of a node before it was seen, as if seen so often: as right as the likeliest one of the
+ * depth before it, and a quarter of that for every rank. share: of the first depth.
+ */
 const prior = { share: 0.7, perRank: 0.25, weight: 4 };
 /** Share of the time that may be lost by trying longer drafts than pay. */
 const tryingShare = 0.01;
 
 /** A change that gains less than this is none: steps of other sizes have to be recorded first. */
 const leastGain = 1.03;
-/** Steps within which a change has to pay for the stop that comes with it, or with the way back: then the text may be another. */
+/** Steps within which a change has to pay for what it takes to begin with, there or on the way back: then texts have changed. */
 const horizon = 32;
 
 /** The next size of a draft that is worth steps of its own: with the token before it 2, 3, 4, 6, 8, 12, 16, … are read. */
@@ -41,12 +46,16 @@ interface Choice {
 export class Experience {
   private readonly right: number[];
   private readonly seen: number[];
+  /** Of every node, the likeliest one of the depth before its own; −1 at the first. */
+  private readonly before: readonly number[];
   /** Milliseconds that may be lost by trying longer drafts. */
   private budget = 0;
 
-  constructor({ nodes }: DraftShape) {
-    this.right = nodes.map(({ rank }) => prior.share * prior.perRank ** rank * prior.weight);
-    this.seen = nodes.map(() => prior.weight);
+  constructor(private readonly shape: DraftShape) {
+    const { nodes } = shape;
+    this.right = nodes.map(() => 0);
+    this.seen = nodes.map(() => 0);
+    this.before = nodes.map(({ depth }) => nodes.findIndex((node) => node.depth === depth - 1));
   }
 
   see(node: number, right: boolean): void {
@@ -56,7 +65,10 @@ export class Experience {
   }
 
   share(node: number): number {
-    return (this.right[node] ?? 0) / (this.seen[node] ?? 1);
+    const before = this.before[node] ?? -1;
+    const usual =
+      (before < 0 ? prior.share : this.share(before)) * prior.perRank ** (this.shape.nodes[node]?.rank ?? 0);
+    return ((this.right[node] ?? 0) + prior.weight * usual) / ((this.seen[node] ?? 0) + prior.weight);
   }
 
   /** Whether a try that costs so much can be afforded. */
@@ -99,8 +111,8 @@ export class Acceptance {
     private readonly shape: DraftShape,
     private readonly others = new Experience(shape),
   ) {
-    this.right = shape.nodes.map((_, node) => others.share(node) * prior.weight);
-    this.seen = shape.nodes.map(() => prior.weight);
+    this.right = shape.nodes.map(() => 0);
+    this.seen = shape.nodes.map(() => 0);
     this.unseenFor = shape.nodes.map(() => 0);
   }
 
@@ -117,30 +129,30 @@ export class Acceptance {
   }
 
   private see(node: number, right: boolean): void {
-    const { right: before, seen } = this.known(node);
     this.others.see(node, right);
-    const keep = 0.5 ** (1 / halfLife);
-    this.right[node] = before * keep + (right ? 1 : 0);
-    this.seen[node] = seen * keep + 1;
+    const keep = 0.5 ** (1 / halfLife) * this.left(node);
+    this.right[node] = keep * (this.right[node] ?? 0) + (right ? 1 : 0);
+    this.seen[node] = keep * (this.seen[node] ?? 0) + 1;
     this.unseenFor[node] = 0;
   }
 
-  /** What is left of what was seen, and as much of what others have shown. */
-  private known(node: number): { readonly right: number; readonly seen: number } {
-    const left = 0.5 ** ((this.unseenFor[node] ?? 0) / oldHalfLife);
-    const weight = (1 - left) * prior.weight;
-    return {
-      right: left * (this.right[node] ?? 0) + weight * this.others.share(node),
-      seen: left * (this.seen[node] ?? 0) + weight,
-    };
+  /** How much of what was seen still counts. */
+  private left(node: number): number {
+    return 0.5 ** ((this.unseenFor[node] ?? 0) / oldHalfLife);
+  }
+
+  /** How often a node is right where those before it are: what is left of what was seen, and what others have shown. */
+  private share(node: number): number {
+    const left = this.left(node);
+    const right = left * (this.right[node] ?? 0) + othersWeight * this.others.share(node);
+    return right / (left * (this.seen[node] ?? 0) + othersWeight);
   }
 
   /** Of every node, the probability that it and all before it are right. */
   likely(): readonly number[] {
     const likely: number[] = [];
     for (const [node, { parent }] of this.shape.nodes.entries()) {
-      const { right, seen } = this.known(node);
-      likely.push(((likely[parent] ?? 1) * right) / seen);
+      likely.push((likely[parent] ?? 1) * this.share(node));
     }
     return likely;
   }
@@ -174,6 +186,8 @@ export interface Drafting {
   readonly limit: number;
   /** Tokens that are still to come at most. */
   readonly room: number;
+  /** Positions that heads 2 to k have to read before they can propose, all heads together. */
+  readonly unread: (k: number) => number;
 }
 
 /**
@@ -185,7 +199,7 @@ export function chooseLengths(sequences: readonly Drafting[], shape: DraftShape,
   let rows = sequences.length;
   let tokens = rows;
   let longest = 0;
-  let best: Step = { lengths: [...lengths], tokens, ms: costs.plain(rows) };
+  let best: Step = { lengths: [...lengths], tokens, ms: costs.plain(rows), once: 0 };
   const likely = sequences.map(({ acceptance }) => acceptance.likely());
   const longer = (i: number, than: number): Longer => gainOf(likely[i] ?? [], than, sequences[i]?.limit ?? 0);
   const next = sequences.map((_, i) => longer(i, 0));
@@ -199,8 +213,10 @@ export function chooseLengths(sequences: readonly Drafting[], shape: DraftShape,
     next[chosen] = longer(chosen, length);
     longest = Math.max(longest, length);
     tokens += gain;
-    const ms = costs.drafted(rows, 1 + shape.depthOf(longest));
-    if (tokens * best.ms > best.tokens * ms) best = { lengths: [...lengths], tokens, ms };
+    const k = 1 + shape.depthOf(longest);
+    const once = costs.reading(unreadBy(sequences, lengths, k));
+    const step = { lengths: [...lengths], tokens, ms: costs.drafted(rows, k, tokens / sequences.length), once };
+    if (msPerToken(step, sequences) < msPerToken(best, sequences)) best = step;
   }
   if (sequences.every(({ acceptance }) => acceptance.paid !== undefined)) {
     const before = expected(sequences, likely, shape, costs);
@@ -232,14 +248,27 @@ interface Step {
   readonly lengths: readonly number[];
   readonly tokens: number;
   readonly ms: number;
+  /** What it takes to begin with such steps, in ms. */
+  readonly once: number;
 }
 
-/** Whether to go from one kind of step to another. A text that has just begun stops everybody anyway. */
+function unreadBy(sequences: readonly Drafting[], lengths: readonly number[], k: number): number {
+  return sequences.reduce((sum, { unread }, i) => sum + ((lengths[i] ?? 0) > 0 ? unread(k) : 0), 0);
+}
+
+/** Such steps until the texts may have changed, or end. */
+function stepsToCome({ tokens }: Step, sequences: readonly Drafting[]): number {
+  const room = Math.max(...sequences.map((sequence) => sequence.room));
+  return Math.min(horizon, (room * sequences.length) / tokens);
+}
+
+const msPerToken = (step: Step, sequences: readonly Drafting[]): number =>
+  (step.ms + step.once / stepsToCome(step, sequences)) / step.tokens;
+
+/** Whether to go from one kind of step to another, for which everybody stops. */
 function pays(step: Step, before: Step, sequences: readonly Drafting[], costs: StepCosts): boolean {
-  const saved = (before.ms * step.tokens) / before.tokens - step.ms;
-  if (saved < (leastGain - 1) * step.ms) return false;
-  const stepsLeft = (Math.max(...sequences.map(({ room }) => room)) * sequences.length) / step.tokens;
-  return saved * Math.min(horizon, stepsLeft) >= stopFor(before, costs);
+  const saved = (msPerToken(before, sequences) - msPerToken(step, sequences)) * step.tokens;
+  return saved >= Math.max((leastGain - 1) * step.ms, stopFor(before, costs) / stepsToCome(step, sequences));
 }
 
 const longestOf = ({ lengths }: Step): number => Math.max(...lengths);
@@ -256,7 +285,9 @@ function explore(sequences: readonly Drafting[], step: Step, shape: DraftShape, 
   return sequences.map(({ acceptance, limit }, i) => {
     const pays = lengths[i] ?? 0;
     const length = sizeAbove(pays, limit);
-    const more = costs.drafted(rows + length - pays, 1 + shape.depthOf(Math.max(longest, length))) - ms;
+    const k = 1 + shape.depthOf(Math.max(longest, length));
+    const longer = costs.drafted(rows + length - pays, k, tokens / sequences.length);
+    const more = longer - ms + costs.reading(sequences[i]?.unread(k) ?? 0);
     return Math.min(
       limit,
       acceptance.explore(pays, length, { step: ms, token: ms / tokens, trying: more + stopFor(step, costs) }),
@@ -278,6 +309,7 @@ function expected(
     rows += length;
     longest = Math.max(longest, length);
   }
-  const ms = longest > 0 ? costs.drafted(rows, 1 + shape.depthOf(longest)) : costs.plain(rows);
-  return { lengths, tokens, ms };
+  const k = 1 + shape.depthOf(longest);
+  const ms = longest > 0 ? costs.drafted(rows, k, tokens / sequences.length) : costs.plain(rows);
+  return { lengths, tokens, ms, once: costs.reading(unreadBy(sequences, lengths, k)) };
 }

@@ -14,8 +14,13 @@ import type { DraftShape } from "./tree.js";
 export interface StepCosts {
   /** Adding one token to each of so many sequences, one forward close after the other. */
   plain(rows: number): number;
-  /** Reading so many rows for head 1's verdict after proposals by heads 2 to k. */
-  drafted(rows: number, k: number): number;
+  /**
+   * Reading so many rows for head 1's verdict after proposals by heads 2 to k. tokens: that such a step adds to a text, and
+   * the heads of the next have to read.
+   */
+  drafted(rows: number, k: number, tokens: number): number;
+  /** Letting heads read so many positions that they have not read, all heads together. */
+  reading(positions: number): number;
   /** What it costs beside to draft once where nobody has drafted, */
   readonly interruption: number;
   /** and to draft more once where somebody has. */
@@ -31,8 +36,8 @@ export interface Measured {
   /** Whether they propose. */
   readonly heads: boolean;
   readonly waits: boolean;
-  /** From where one sequence is about to go on. */
-  readonly at: { readonly sequence: number; readonly position: number; readonly token: number };
+  /** From where one sequence is about to go on, with so many tokens still to come at most. */
+  readonly at: { readonly sequence: number; readonly position: number; readonly token: number; readonly room: number };
 }
 
 const known = new WeakMap<LanguageModel, Map<string, Calibration>>();
@@ -72,9 +77,15 @@ const burstMs = 2;
  * together a machine lets short steps wait for memory longer than at other times.
  */
 class Calibration implements StepCosts {
+  /** By the number of texts. */
   private readonly forwards: Samples;
+  /** By rows. */
   private readonly verdicts: Samples;
-  private readonly drafts: Samples;
+  /** By k: where heads have one position to read, and where they have k. With the verdict where steps are waited for. */
+  private readonly rejected: Samples;
+  private readonly accepted: Samples;
+  /** Of one position. */
+  private readonly readings = new Samples([1]);
   private wait = 0;
   private nextAt = 0;
   private stop: number | undefined;
@@ -82,9 +93,12 @@ class Calibration implements StepCosts {
   constructor(private readonly what: Omit<Measured, "at">) {
     const { slots, shape, heads } = what;
     const widths = doubling(shape.size + 1);
+    const sizes = heads ? draftSizes(shape.depth + 1) : [];
     this.forwards = new Samples(doubling(slots));
-    this.verdicts = new Samples(this.alone ? [] : [...new Set([...widths, ...widths.map((width) => width * slots)])]);
-    this.drafts = new Samples(heads ? draftSizes(shape.depth + 1) : []);
+    this.verdicts = new Samples(
+      this.alone ? sizes : [...new Set([...widths, ...widths.map((width) => width * slots)])],
+    );
+    [this.rejected, this.accepted] = [new Samples(sizes), new Samples(sizes)];
   }
 
   /** One text whose steps follow each other reads what it drafts, and no other number of rows. */
@@ -96,10 +110,15 @@ class Calibration implements StepCosts {
     return this.forwards.at(rows);
   }
 
-  drafted(rows: number, k: number): number {
-    if (this.alone) return this.drafts.at(k);
-    const proposing = this.what.heads && k > 1 ? this.drafts.at(k) - this.verdicts.at(k) : 0;
-    return this.verdicts.at(rows) + Math.max(0, proposing);
+  drafted(rows: number, k: number, tokens: number): number {
+    if (!this.what.heads || k === 1) return this.verdicts.at(rows);
+    const [least, most] = [this.rejected.at(k), this.accepted.at(k)];
+    const reading = least + ((Math.min(Math.max(tokens, 1), k) - 1) / (k - 1)) * (most - least);
+    return this.verdicts.at(rows) + Math.max(0, this.what.waits ? reading - this.verdicts.at(k) : reading);
+  }
+
+  reading(positions: number): number {
+    return this.what.heads ? Math.max(0, this.readings.at(1)) * positions : 0;
   }
 
   get interruption(): number {
@@ -112,10 +131,10 @@ class Calibration implements StepCosts {
 
   /**
    * The device stands still until the steps under way have landed, since what the heads have to read beforehand depends on
-   * them; and they read it: a guess, until it was seen.
+   * them: a guess, until it was seen.
    */
   private get stopMs(): number {
-    return this.stop ?? 4 * this.plain(1);
+    return this.stop ?? 2 * this.plain(1);
   }
 
   tried(ms: number): void {
@@ -139,6 +158,7 @@ class Calibration implements StepCosts {
     const recorded = performance.now();
     for (let i = 0; i < most && (i < least || performance.now() - recorded < enough); i++) {
       for (const [samples, size, ms] of await times(burst)) samples.add(size, ms);
+      if (what.heads) this.readings.add(1, await timeReading(session, what, this.plain(1)));
     }
     session.interrupt();
     const now = performance.now();
@@ -148,20 +168,25 @@ class Calibration implements StepCosts {
 
   /** Takes steps of every kind, `burst` of each where they follow each other. */
   private timesOf(session: DecodeSession, what: Measured): (burst: number) => Promise<Timed[]> {
-    const { forwards, verdicts, drafts } = this;
-    const going = (to: Samples, rows: number): Kind => {
-      return { to, size: rows, take: (count) => goOn(session, what, rows, count) };
-    };
+    const { forwards, verdicts, rejected, accepted, alone } = this;
     const reading = (to: Samples, rows: number): Kind => {
       return { to, size: rows, take: (count) => read(session, what, rows, count) };
     };
-    const drafting = (k: number): Kind => {
-      return { to: drafts, size: k, before: () => readTo(session, what, k), take: () => draft(session, what, k) };
+    const verifying = (to: Samples, rows: number): Kind => {
+      return { to, size: rows, take: (count) => rehearse(session, what, "verify", { k: rows, kept: 0 }, count) };
     };
-    const verifying = verdicts.sizes.map((rows) => reading(verdicts, rows));
-    const following = [going(forwards, 1), ...forwards.sizes.slice(1).map((rows) => reading(forwards, rows))];
-    if (!what.waits) following.push(...verifying, ...drafts.sizes.map((k) => going(drafts, k)));
-    const waited = what.waits ? [...verifying, ...drafts.sizes.map(drafting)] : [];
+    const proposing = (to: Samples, k: number, kept: number): Kind => {
+      return { to, size: k, take: (count) => rehearse(session, what, "propose", { k, kept }, count) };
+    };
+    const drafting = (to: Samples, k: number, kept: number): Kind => {
+      return { to, size: k, before: () => readTo(session, what, k, kept), take: () => draft(session, what, k) };
+    };
+    const drafts = (each: typeof proposing): Kind[] =>
+      rejected.sizes.flatMap((k) => [each(rejected, k, 0), each(accepted, k, k - 1)]);
+    const following = [verifying(forwards, 1), ...forwards.sizes.slice(1).map((rows) => reading(forwards, rows))];
+    const verdict = verdicts.sizes.map((rows) => (alone ? verifying(verdicts, rows) : reading(verdicts, rows)));
+    if (!what.waits) following.push(...verdict, ...drafts(proposing));
+    const waited = what.waits ? [...verdict, ...drafts(drafting)] : [];
     return async (burst) => {
       const timed = await timeFollowing(following, burst);
       for (const kind of waited) timed.push(await timeWaited(kind));
@@ -218,17 +243,42 @@ function read(session: DecodeSession, { shape, at }: Measured, count: number, ti
   return Promise.all(Array.from({ length: times }, () => session.verify(rows, draws)));
 }
 
-/** Steps that nobody waits for, of one text: with its last token it reads so many rows. */
-function goOn(session: DecodeSession, { at }: Measured, rows: number, count: number): Promise<unknown> {
-  const { sequence, position, token } = at;
-  const layout = new SteadyLayout([{ slot: sequence, rows, draw: greedy }]);
-  session.settle(layout, [{ position, token }]);
-  return session.goOn(layout, count);
+/**
+ * One half of steps that nobody waits for, of one text: in the middle of what is to come, since attention takes the longer the
+ * more stands before.
+ */
+function rehearse(
+  session: DecodeSession,
+  { at }: Measured,
+  half: "propose" | "verify",
+  { k, kept }: { readonly k: number; readonly kept: number },
+  count: number,
+): Promise<unknown> {
+  const { sequence, room } = at;
+  const position = Math.max(1, Math.min(at.position + (room >> 1), session.capacity - count * k));
+  const layout = new SteadyLayout([{ slot: sequence, rows: k, draw: greedy }]);
+  return session.rehearse(half, layout, { position, kept: Math.min(kept, position - 1) }, count);
 }
 
-/** The heads have read as much as they have when the last draft was right. */
-function readTo(session: DecodeSession, what: Measured, k: number): Promise<unknown> {
-  propose(session, what, k, Math.max(0, what.at.position - 1 - k));
+/** Enough positions that the time of reading them is not just that of beginning. */
+const manyPositions = 64;
+
+/** Of one position, read with many by all heads. Beforehand the heads have read what there is. */
+async function timeReading(session: DecodeSession, what: Measured, forward: number): Promise<number> {
+  const { sequence, position } = what.at;
+  const k = what.shape.depth + 1;
+  const from = Math.max(0, position - manyPositions);
+  session.readWithHeads(sequence, position, k);
+  await read(session, what, 1, 1);
+  const began = performance.now();
+  session.readAgain(sequence, from, position, k);
+  await read(session, what, 1, 1);
+  return (performance.now() - began - forward) / (Math.max(manyPositions, position - from) * (k - 1));
+}
+
+/** Heads 2 to k have read all but the last positions: those of the last draft that was right so far. */
+function readTo(session: DecodeSession, what: Measured, k: number, kept: number): Promise<unknown> {
+  propose(session, what, k, Math.max(0, what.at.position - 2 - kept));
   return read(session, what, 1, 1);
 }
 

@@ -72,8 +72,8 @@ interface Flight {
   readonly ahead: boolean;
   /** Whether it is known how many tokens it adds: nobody drafts. */
   readonly certain: boolean;
-  /** Of one step with longer drafts than have paid. */
-  readonly tries?: SteadyLayout | undefined;
+  /** What one step with longer drafts than have paid should take. */
+  readonly triesIn?: number | undefined;
 }
 
 interface Asking {
@@ -159,7 +159,7 @@ export class DecodeEngine {
       }
       this.landed.push(...(await flight.forwards));
       const ms = this.pace.landed(this.landed.length);
-      if (flight.tries) this.costs?.tried(ms - this.costs.drafted(flight.tries.rows, flight.tries.longest));
+      if (flight.triesIn !== undefined) this.costs?.tried(ms - flight.triesIn);
     }
     const forward = this.landed.shift();
     const steps = forward ? this.land(forward) : new Map<Sequence, DecodeStep>();
@@ -223,6 +223,7 @@ export class DecodeEngine {
   /** Steps that the host does not wait for, several where that is a matter of little time. */
   private goOn(going: readonly Sequence[], lengths: readonly number[], certain: boolean): Flight | undefined {
     const layout = this.layoutOf(going, lengths);
+    const expected = this.expected(going, layout);
     if (!this.session.follows(layout)) {
       if (!certain) return undefined;
       this.session.settle(
@@ -252,7 +253,20 @@ export class DecodeEngine {
     const forwards = this.session
       .goOn(layout, turns)
       .then((verdicts) => verdicts.map((verdict) => ({ parts, verdict, layout })));
-    return { forwards, ahead: true, certain: !drafts, tries: adaptive && tries ? layout : undefined };
+    return { forwards, ahead: true, certain: !drafts, triesIn: adaptive && tries ? expected : undefined };
+  }
+
+  /** Milliseconds of a step, with what heads have to read before. */
+  private expected(going: readonly Sequence[], { rows, longest, asking }: SteadyLayout): number | undefined {
+    if (!this.costs || asking.length === 0) return undefined;
+    const asks = new Set(asking.map(({ slot }) => slot));
+    const unread = going.reduce((sum, each) => sum + (asks.has(each.slot) ? this.unread(each, longest) : 0), 0);
+    return this.costs.drafted(rows, longest, 1) + this.costs.reading(unread);
+  }
+
+  /** Positions that heads 2 to k have still to read of a sequence. */
+  private unread({ slot, lastPosition }: Sequence, k: number): number {
+    return this.drafts ? 0 : this.session.unread(slot, lastPosition, k);
   }
 
   /** Steps to take before choosing again: the more the longer nothing has changed. */
@@ -410,8 +424,8 @@ export class DecodeEngine {
   private async measureSteps(going: readonly Sequence[]): Promise<StepCosts | undefined> {
     const sequence = going.find(({ decoding, lastPosition }) => decoding && lastPosition > 0);
     if (!this.options.adaptive || !sequence) return undefined;
-    const { slot, lastPosition: position, lastToken: token = 0 } = sequence;
-    return stepCosts(this.session, { ...this.whatToMeasure, at: { sequence: slot, position, token } });
+    const { slot, lastPosition: position, lastToken: token = 0, room } = sequence;
+    return stepCosts(this.session, { ...this.whatToMeasure, at: { sequence: slot, position, token, room } });
   }
 
   /** lengths: of the drafts of those that decode, in order. */
@@ -457,6 +471,7 @@ export class DecodeEngine {
       acceptance: this.active.get(sequence) ?? new Acceptance(shape),
       limit: limits[i] ?? 0,
       room: sequence.room,
+      unread: (k: number) => this.unread(sequence, k),
     }));
     return chooseLengths(drafting, shape, this.costs);
   }

@@ -187,6 +187,25 @@ export class DecodeSession {
     return this.steady.results(layout, count);
   }
 
+  /**
+   * For measuring: `count` times one half of a step of `goOn`, as if the last of the layout's texts stood at `position` and
+   * heads 2 and up had kept + 1 positions to read; resolves when it is done. Undefined is then what stands from there on.
+   */
+  async rehearse(
+    half: "propose" | "verify",
+    layout: SteadyLayout,
+    { position, kept }: { readonly position: number; readonly kept: number },
+    count: number,
+  ): Promise<void> {
+    const { steady } = this;
+    this.packUnembeddings(layout.longest);
+    if (layout.asking.length > 0) this.wiring.prepare(layout.longest);
+    steady.settle(layout.texts.map(({ slot }) => ({ slot, position, kept, place: slot })));
+    if (half === "propose") steady.propose(layout, kept, count);
+    else steady.verify(layout, count);
+    await steady.done();
+  }
+
   /** A step of `goOn` is known: where each of its texts stood, −1 for one that has ended, and the most that was kept. */
   landed(layout: SteadyLayout, positions: readonly number[], most: number): void {
     this.steady.kept(layout, most);
@@ -282,6 +301,19 @@ export class DecodeSession {
     step.inputs.write(rows, { tokens: [], wanted: last, draws, capacity: this.capacity });
     step.recording.replay();
     return step.outputs[0]?.data() as Promise<Float32Array> | undefined;
+  }
+
+  /** How many positions before `end` heads 2 to k have not read, all heads together. */
+  unread(slot: number, end: number, k: number): number {
+    if (!this.wiring.reads) return 0;
+    const read = this.positionsRead[slot]?.slice(0, k - 1) ?? [];
+    return read.reduce((sum, position) => sum + Math.max(0, end - position), 0);
+  }
+
+  /** Lets heads 2 to k read positions `from` to `end` again, which they have read. Only enqueues. */
+  readAgain(slot: number, from: number, end: number, k: number): void {
+    this.positionsRead[slot]?.fill(from, 0, k - 1);
+    this.readWithHeads(slot, end, k);
   }
 
   /** Lets heads 2 to k read the sequence up to, but not including, position `end`. Only enqueues. */

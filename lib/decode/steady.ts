@@ -110,6 +110,7 @@ export class SteadySteps {
       this.state.progress.write([position, kept], 2 * slot);
       if (place !== slot) scope(() => copyInto(pool.view([1], slot), pool.view([1], place)));
     }
+    this.most.write([Math.max(...texts.map(({ kept }) => kept))]);
     this.before = undefined;
   }
 
@@ -143,11 +144,35 @@ export class SteadySteps {
     });
   }
 
+  /** Resolves when everything before has been done. */
+  async done(): Promise<void> {
+    await this.most.data();
+  }
+
   /** A step has kept so much of its longest draft: the heads of the next had one position more to read, not all that they might. */
   kept(layout: SteadyLayout, most: number): void {
-    const { steps, forwards } = this;
-    if (forwards.device.kind === "cuda" || !forwards.headsRead || layout.asking.length === 0) return;
-    steps.want(...this.catchUp(layout), most + 1);
+    if (this.readsJustThat(layout)) this.steps.want(...this.catchUp(layout), most + 1);
+  }
+
+  /** For measuring: `count` times the first half of a step, from where the texts stand. Only enqueues. */
+  propose(layout: SteadyLayout, most: number, count: number): void {
+    const [kind, maker] = this.catchUp(layout);
+    if (this.readsJustThat(layout)) this.steps.takeExactly(kind, most + 1, maker);
+    const { proposals } = this.prepare(layout);
+    for (let i = 0; i < count; i++) Recording.replayOneOf(proposals, this.most);
+  }
+
+  /** The second half, with what was proposed last. Only enqueues. */
+  verify(layout: SteadyLayout, count: number): void {
+    const { verify } = this.prepare(layout);
+    for (let i = 0; i < count; i++) verify.recording.replay();
+    this.taken += count;
+  }
+
+  /** Whether heads can read as many positions as there are: a GPU is told beforehand, and reads all that there might be. */
+  private readsJustThat({ asking }: SteadyLayout): boolean {
+    const { device, headsRead } = this.forwards;
+    return device.kind === "cpu" && headsRead && asking.length > 0;
   }
 
   dispose(): void {
