@@ -33,6 +33,9 @@ export function sizeAbove(size: number, limit: number): number {
   return Math.min(Math.ceil(above) - 1, limit);
 }
 
+/** What is left of what was seen when more is seen. */
+const [keep, longKeep] = [0.5 ** (1 / halfLife), 0.5 ** (1 / longHalfLife)];
+
 /** A choice for one sequence, in milliseconds. */
 interface Choice {
   /** What one step takes that pays best, and one token at that rate. */
@@ -48,6 +51,7 @@ export class Experience {
   private readonly seen: number[];
   /** Of every node, the likeliest one of the depth before its own; −1 at the first. */
   private readonly before: readonly number[];
+  private known: readonly number[] | undefined;
   /** Milliseconds that may be lost by trying longer drafts. */
   private budget = 0;
 
@@ -59,16 +63,25 @@ export class Experience {
   }
 
   see(node: number, right: boolean): void {
-    const keep = 0.5 ** (1 / longHalfLife);
-    this.right[node] = (this.right[node] ?? 0) * keep + (right ? 1 : 0);
-    this.seen[node] = (this.seen[node] ?? 0) * keep + 1;
+    this.known = undefined;
+    this.right[node] = longKeep * (this.right[node] ?? 0) + (right ? 1 : 0);
+    this.seen[node] = longKeep * (this.seen[node] ?? 0) + 1;
   }
 
   share(node: number): number {
-    const before = this.before[node] ?? -1;
-    const usual =
-      (before < 0 ? prior.share : this.share(before)) * prior.perRank ** (this.shape.nodes[node]?.rank ?? 0);
-    return ((this.right[node] ?? 0) + prior.weight * usual) / ((this.seen[node] ?? 0) + prior.weight);
+    return this.shares()[node] ?? NaN;
+  }
+
+  /** Of every node. */
+  shares(): readonly number[] {
+    if (this.known) return this.known;
+    const shares: number[] = [];
+    for (const [node, { rank }] of this.shape.nodes.entries()) {
+      const usual = (shares[this.before[node] ?? -1] ?? prior.share) * prior.perRank ** rank;
+      const right = (this.right[node] ?? 0) + prior.weight * usual;
+      shares.push(right / ((this.seen[node] ?? 0) + prior.weight));
+    }
+    return (this.known = shares);
   }
 
   /** Whether a try that costs so much can be afforded. */
@@ -130,29 +143,26 @@ export class Acceptance {
 
   private see(node: number, right: boolean): void {
     this.others.see(node, right);
-    const keep = 0.5 ** (1 / halfLife) * this.left(node);
-    this.right[node] = keep * (this.right[node] ?? 0) + (right ? 1 : 0);
-    this.seen[node] = keep * (this.seen[node] ?? 0) + 1;
+    const left = keep * this.left(node);
+    this.right[node] = left * (this.right[node] ?? 0) + (right ? 1 : 0);
+    this.seen[node] = left * (this.seen[node] ?? 0) + 1;
     this.unseenFor[node] = 0;
   }
 
   /** How much of what was seen still counts. */
   private left(node: number): number {
-    return 0.5 ** ((this.unseenFor[node] ?? 0) / oldHalfLife);
+    const steps = this.unseenFor[node] ?? 0;
+    return steps === 0 ? 1 : 0.5 ** (steps / oldHalfLife);
   }
 
-  /** How often a node is right where those before it are: what is left of what was seen, and what others have shown. */
-  private share(node: number): number {
-    const left = this.left(node);
-    const right = left * (this.right[node] ?? 0) + othersWeight * this.others.share(node);
-    return right / (left * (this.seen[node] ?? 0) + othersWeight);
-  }
-
-  /** Of every node, the probability that it and all before it are right. */
+  /** Of every node, the probability that it and all before it are right: by what is left of what was seen, and by others. */
   likely(): readonly number[] {
+    const others = this.others.shares();
     const likely: number[] = [];
     for (const [node, { parent }] of this.shape.nodes.entries()) {
-      likely.push((likely[parent] ?? 1) * this.share(node));
+      const left = this.left(node);
+      const right = left * (this.right[node] ?? 0) + othersWeight * (others[node] ?? 0);
+      likely.push(((likely[parent] ?? 1) * right) / (left * (this.seen[node] ?? 0) + othersWeight));
     }
     return likely;
   }

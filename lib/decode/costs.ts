@@ -67,25 +67,28 @@ function calibrationOf(model: LanguageModel, what: Omit<Measured, "at">): Calibr
 
 /** Rounds: at least, at most, and the milliseconds after which they are enough. */
 const [leastRounds, mostRounds, enough] = [3, 30, 300];
-/** So many times as long as that took it is not measured again, and then twice as long each time. */
-const firstWait = 50;
-/** Steps of about so many milliseconds follow each other where they need not be waited for. */
+/** A round more is measured after so many times as long as that took, and each time after half as long again. */
+const [firstWait, longerWait] = [50, 1.5];
+/** Steps of about so many milliseconds follow each other where they need not be waited for, as when decoding. */
 const burstMs = 2;
 
 /**
- * Of one model, draft's shape and number of slots. Measured in its first session and a little more in later ones: for seconds
- * together a machine lets short steps wait for memory longer than at other times.
+ * Of one model, draft's shape and number of slots. Measured in its first session and a little more in later ones. For seconds
+ * together a machine is slower than at other times: of every round it is the shares of its time that count.
  */
 class Calibration implements StepCosts {
   /** By the number of texts. */
   private readonly forwards: Samples;
   /** By rows. */
   private readonly verdicts: Samples;
-  /** By k: where heads have one position to read, and where they have k. With the verdict where steps are waited for. */
+  /** Of drafting and the verdict, by k: where heads have one position to read, and where they have k. */
   private readonly rejected: Samples;
   private readonly accepted: Samples;
   /** Of one position. */
   private readonly readings = new Samples([1]);
+  /** Milliseconds of each round, and of a quick one. */
+  private readonly rounds: number[] = [];
+  private round = NaN;
   private wait = 0;
   private nextAt = 0;
   private stop: number | undefined;
@@ -95,9 +98,7 @@ class Calibration implements StepCosts {
     const widths = doubling(shape.size + 1);
     const sizes = heads ? draftSizes(shape.depth + 1) : [];
     this.forwards = new Samples(doubling(slots));
-    this.verdicts = new Samples(
-      this.alone ? sizes : [...new Set([...widths, ...widths.map((width) => width * slots)])],
-    );
+    this.verdicts = new Samples(this.alone ? [] : [...new Set([...widths, ...widths.map((width) => width * slots)])]);
     [this.rejected, this.accepted] = [new Samples(sizes), new Samples(sizes)];
   }
 
@@ -107,18 +108,19 @@ class Calibration implements StepCosts {
   }
 
   plain(rows: number): number {
-    return this.forwards.at(rows);
+    return this.round * this.forwards.at(rows);
   }
 
   drafted(rows: number, k: number, tokens: number): number {
-    if (!this.what.heads || k === 1) return this.verdicts.at(rows);
-    const [least, most] = [this.rejected.at(k), this.accepted.at(k)];
-    const reading = least + ((Math.min(Math.max(tokens, 1), k) - 1) / (k - 1)) * (most - least);
-    return this.verdicts.at(rows) + Math.max(0, this.what.waits ? reading - this.verdicts.at(k) : reading);
+    const { round, verdicts, rejected, accepted } = this;
+    if (!this.what.heads || k === 1) return round * verdicts.at(rows);
+    const [least, most] = [rejected.at(k), accepted.at(k)];
+    const whole = least + ((Math.min(Math.max(tokens, 1), k) - 1) / (k - 1)) * (most - least);
+    return round * (this.alone ? whole : verdicts.at(rows) + Math.max(0, whole - verdicts.at(k)));
   }
 
   reading(positions: number): number {
-    return this.what.heads ? Math.max(0, this.readings.at(1)) * positions : 0;
+    return this.what.heads ? Math.max(0, this.round * this.readings.at(1)) * positions : 0;
   }
 
   get interruption(): number {
@@ -151,44 +153,43 @@ class Calibration implements StepCosts {
     const began = performance.now();
     const isFirst = this.wait === 0;
     const times = this.timesOf(session, what);
-    const [[, , first = NaN] = []] = await times(1); // the steps are recorded
-    const forward = isFirst ? first : this.plain(1);
-    const burst = Math.max(1, Math.min(inTurn, Math.floor(burstMs / forward)));
-    const [least, most] = isFirst ? [leastRounds, mostRounds] : [leastRounds, leastRounds];
+    await times(); // the steps are recorded
     const recorded = performance.now();
-    for (let i = 0; i < most && (i < least || performance.now() - recorded < enough); i++) {
-      for (const [samples, size, ms] of await times(burst)) samples.add(size, ms);
-      if (what.heads) this.readings.add(1, await timeReading(session, what, this.plain(1)));
+    for (let i = 0; i < (isFirst ? mostRounds : 1); i++) {
+      if (i >= leastRounds && performance.now() - recorded > enough) break;
+      const timed = await times();
+      const round = timed.reduce((sum, [, , ms]) => sum + ms, 0);
+      if (what.heads) timed.push([this.readings, 1, await timeReading(session, what, timed[0]?.[2] ?? NaN)]);
+      for (const [samples, size, ms] of timed) samples.add(size, ms / round);
+      this.rounds.push(round);
     }
+    this.round = quantile(this.rounds, 1 / 4); // whatever else the machine did made it slower
     session.interrupt();
     const now = performance.now();
-    this.wait = isFirst ? firstWait * (now - began) : 2 * this.wait;
+    this.wait = isFirst ? firstWait * (now - began) : longerWait * this.wait;
     this.nextAt = now + this.wait;
   }
 
-  /** Takes steps of every kind, `burst` of each where they follow each other. */
-  private timesOf(session: DecodeSession, what: Measured): (burst: number) => Promise<Timed[]> {
-    const { forwards, verdicts, rejected, accepted, alone } = this;
+  /** Takes steps of every kind, several of each where they follow each other. */
+  private timesOf(session: DecodeSession, what: Measured): () => Promise<Timed[]> {
+    const { forwards, verdicts, rejected, accepted } = this;
     const reading = (to: Samples, rows: number): Kind => {
       return { to, size: rows, take: (count) => read(session, what, rows, count) };
     };
-    const verifying = (to: Samples, rows: number): Kind => {
-      return { to, size: rows, take: (count) => rehearse(session, what, "verify", { k: rows, kept: 0 }, count) };
-    };
-    const proposing = (to: Samples, k: number, kept: number): Kind => {
-      return { to, size: k, take: (count) => rehearse(session, what, "propose", { k, kept }, count) };
+    const going = (to: Samples, k: number, kept: number): Kind => {
+      return { to, size: k, take: (count) => rehearse(session, what, { k, kept }, count) };
     };
     const drafting = (to: Samples, k: number, kept: number): Kind => {
       return { to, size: k, before: () => readTo(session, what, k, kept), take: () => draft(session, what, k) };
     };
-    const drafts = (each: typeof proposing): Kind[] =>
+    const drafts = (each: typeof going): Kind[] =>
       rejected.sizes.flatMap((k) => [each(rejected, k, 0), each(accepted, k, k - 1)]);
-    const following = [verifying(forwards, 1), ...forwards.sizes.slice(1).map((rows) => reading(forwards, rows))];
-    const verdict = verdicts.sizes.map((rows) => (alone ? verifying(verdicts, rows) : reading(verdicts, rows)));
-    if (!what.waits) following.push(...verdict, ...drafts(proposing));
+    const following = [going(forwards, 1, 0), ...forwards.sizes.slice(1).map((rows) => reading(forwards, rows))];
+    const verdict = verdicts.sizes.map((rows) => reading(verdicts, rows));
+    if (!what.waits) following.push(...verdict, ...drafts(going));
     const waited = what.waits ? [...verdict, ...drafts(drafting)] : [];
-    return async (burst) => {
-      const timed = await timeFollowing(following, burst);
+    return async () => {
+      const timed = await timeFollowing(following);
       for (const kind of waited) timed.push(await timeWaited(kind));
       return timed;
     };
@@ -199,32 +200,37 @@ class Calibration implements StepCosts {
 interface Kind {
   readonly to: Samples;
   readonly size: number;
-  /** Takes so many. Only enqueues. */
+  /** Takes so many. */
   readonly take: (count: number) => Promise<unknown>;
   /** What is not timed. */
   readonly before?: () => Promise<unknown>;
+  /** Milliseconds of one, at its quickest so far. */
+  ms?: number;
 }
 
 /** Milliseconds of a step. */
 type Timed = readonly [to: Samples, size: number, ms: number];
 
 /**
- * Where nobody waits for steps, the next are under way when `burst` of a kind end, as when decoding: then what the host does,
+ * Where nobody waits for steps, the next are under way when some of a kind end, as when decoding: then what the host does,
  * slowly while a program is young, is not seen. Some of the first kind go ahead.
  */
-async function timeFollowing(kinds: readonly Kind[], burst: number): Promise<Timed[]> {
+async function timeFollowing(kinds: readonly Kind[]): Promise<Timed[]> {
   const timed: Timed[] = [];
-  const start = (kind: Kind | undefined): Promise<number> | undefined => {
-    const ended = kind?.take(burst).then(() => performance.now());
+  const counts = kinds.map(({ ms = burstMs }) => Math.max(1, Math.min(inTurn, Math.floor(burstMs / ms))));
+  const start = (i: number): Promise<number> | undefined => {
+    const ended = kinds[i]?.take(counts[i] ?? 1).then(() => performance.now());
     ended?.catch(() => undefined); // it is thrown where it is awaited
     return ended;
   };
-  let [under, next] = [start(kinds[0]), start(kinds[0])];
+  let [under, next] = [start(0), start(0)];
   let from = await under;
-  for (const [i, { to, size }] of kinds.entries()) {
-    [under, next] = [next, start(kinds[i + 1])];
+  for (const [i, kind] of kinds.entries()) {
+    [under, next] = [next, start(i + 1)];
     const ended = await under;
-    timed.push([to, size, ((ended ?? NaN) - (from ?? NaN)) / burst]);
+    const ms = ((ended ?? NaN) - (from ?? NaN)) / (counts[i] ?? 1);
+    kind.ms = Math.min(ms, kind.ms ?? Infinity);
+    timed.push([kind.to, kind.size, ms]);
     from = ended;
   }
   return timed;
@@ -244,20 +250,19 @@ function read(session: DecodeSession, { shape, at }: Measured, count: number, ti
 }
 
 /**
- * One half of steps that nobody waits for, of one text: in the middle of what is to come, since attention takes the longer the
- * more stands before.
+ * Steps that nobody waits for, of one text: in the middle of what is to come, since attention takes the longer the more stands
+ * before.
  */
 function rehearse(
   session: DecodeSession,
   { at }: Measured,
-  half: "propose" | "verify",
   { k, kept }: { readonly k: number; readonly kept: number },
   count: number,
 ): Promise<unknown> {
   const { sequence, room } = at;
-  const position = Math.max(1, Math.min(at.position + (room >> 1), session.capacity - count * k));
+  const position = at.position + (room >> 1); // what reaches beyond the slot's capacity has no effect
   const layout = new SteadyLayout([{ slot: sequence, rows: k, draw: greedy }]);
-  return session.rehearse(half, layout, { position, kept: Math.min(kept, position - 1) }, count);
+  return session.rehearse(layout, { position, kept: Math.min(kept, position - 1) }, count);
 }
 
 /** Enough positions that the time of reading them is not just that of beginning. */
@@ -300,7 +305,7 @@ function rowOf(shape: DraftShape, i: number, { sequence, position }: Measured["a
   return { token: 0, sequence, position: start + (node?.depth ?? 0), branch };
 }
 
-/** Milliseconds of steps, by size. */
+/** What steps take as shares of rounds, by size. */
 class Samples {
   private readonly samples = new Map<number, number[]>();
   /** What is asked for, since every step asks for much. */
@@ -309,8 +314,8 @@ class Samples {
   /** sizes: rising. */
   constructor(readonly sizes: readonly number[]) {}
 
-  add(size: number, ms: number): void {
-    this.samples.set(size, [...(this.samples.get(size) ?? []), ms]);
+  add(size: number, share: number): void {
+    this.samples.set(size, [...(this.samples.get(size) ?? []), share]);
     this.table = [];
   }
 
@@ -322,21 +327,20 @@ class Samples {
 
   private byEverySize(): number[] {
     const table: number[] = [];
-    let [sizeBefore, msBefore] = [0, NaN];
+    let [sizeBefore, before] = [0, NaN];
     for (const size of this.sizes) {
-      const ms = lowerQuartile(this.samples.get(size) ?? []);
+      const share = quantile(this.samples.get(size) ?? [], 1 / 2);
       for (let at = table.length; at <= size; at++) {
-        table.push(sizeBefore === 0 ? ms : msBefore + ((ms - msBefore) * (at - sizeBefore)) / (size - sizeBefore));
+        table.push(sizeBefore === 0 ? share : before + ((share - before) * (at - sizeBefore)) / (size - sizeBefore));
       }
-      [sizeBefore, msBefore] = [size, ms];
+      [sizeBefore, before] = [size, share];
     }
     return table;
   }
 }
 
-/** Whatever else the machine does makes steps slower, never faster. */
-function lowerQuartile(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 2] ?? NaN;
+function quantile(values: readonly number[], share: number): number {
+  return [...values].sort((a, b) => a - b)[Math.floor(share * values.length)] ?? NaN;
 }
 
 /** 1, 2, 4, … and n. */

@@ -188,22 +188,19 @@ export class DecodeSession {
   }
 
   /**
-   * For measuring: `count` times one half of a step of `goOn`, as if the last of the layout's texts stood at `position` and
-   * heads 2 and up had kept + 1 positions to read; resolves when it is done. Undefined is then what stands from there on.
+   * For measuring: `count` steps of `goOn`, as if the last of the layout's texts stood at `position` and heads 2 and up had
+   * kept + 1 positions to read. What stands from there on is undefined then.
    */
-  async rehearse(
-    half: "propose" | "verify",
+  rehearse(
     layout: SteadyLayout,
     { position, kept }: { readonly position: number; readonly kept: number },
     count: number,
-  ): Promise<void> {
-    const { steady } = this;
+  ): Promise<unknown> {
     this.packUnembeddings(layout.longest);
     if (layout.asking.length > 0) this.wiring.prepare(layout.longest);
-    steady.settle(layout.texts.map(({ slot }) => ({ slot, position, kept, place: slot })));
-    if (half === "propose") steady.propose(layout, kept, count);
-    else steady.verify(layout, count);
-    await steady.done();
+    const texts = layout.texts.map(({ slot }) => ({ slot, position, kept, place: slot }));
+    this.steady.rehearse(layout, texts, count);
+    return this.steady.results(layout, count);
   }
 
   /** A step of `goOn` is known: where each of its texts stood, −1 for one that has ended, and the most that was kept. */

@@ -144,29 +144,21 @@ export class SteadySteps {
     });
   }
 
-  /** Resolves when everything before has been done. */
-  async done(): Promise<void> {
-    await this.most.data();
-  }
-
   /** A step has kept so much of its longest draft: the heads of the next had one position more to read, not all that they might. */
   kept(layout: SteadyLayout, most: number): void {
     if (this.readsJustThat(layout)) this.steps.want(...this.catchUp(layout), most + 1);
   }
 
-  /** For measuring: `count` times the first half of a step, from where the texts stand. Only enqueues. */
-  propose(layout: SteadyLayout, most: number, count: number): void {
+  /** For measuring: `count` steps, each with so many positions more for the heads to read than one. Only enqueues. */
+  rehearse(layout: SteadyLayout, texts: readonly Standing[], count: number): void {
+    const drafts = layout.asking.length > 0;
     const [kind, maker] = this.catchUp(layout);
-    if (this.readsJustThat(layout)) this.steps.takeExactly(kind, most + 1, maker);
-    const { proposals } = this.prepare(layout);
-    for (let i = 0; i < count; i++) Recording.replayOneOf(proposals, this.most);
-  }
-
-  /** The second half, with what was proposed last. Only enqueues. */
-  verify(layout: SteadyLayout, count: number): void {
-    const { verify } = this.prepare(layout);
-    for (let i = 0; i < count; i++) verify.recording.replay();
-    this.taken += count;
+    if (this.readsJustThat(layout)) this.steps.takeExactly(kind, 1 + Math.max(...texts.map(({ kept }) => kept)), maker);
+    for (let i = 0; i < count; i++) {
+      if (i === 0 || drafts) this.settle(texts);
+      this.step(layout);
+    }
+    this.interrupt();
   }
 
   /** Whether heads can read as many positions as there are: a GPU is told beforehand, and reads all that there might be. */

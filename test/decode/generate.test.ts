@@ -155,6 +155,22 @@ describe("generateTokens", () => {
     for (const each of [head1, ...rest]) each?.dispose();
   });
 
+  it.each([
+    [2, 12],
+    [9, 50],
+    [40, 3],
+  ])("is what plain decoding writes where steps are measured: %d tokens, then %d", async (length, maxNewTokens) => {
+    // A model of its own: what steps of another cost is not known yet.
+    using fresh = LanguageModel.create(models["parallel"] ?? size, { dtype: "f32", seed: 10 });
+    const prompt = someTokens(length, 3);
+    const write = async (speculate: "auto" | "off"): Promise<number[]> => {
+      const tokens: number[] = [];
+      for await (const { token } of generateTokens(fresh, prompt, { speculate, maxNewTokens })) tokens.push(token);
+      return tokens;
+    };
+    expect(await write("auto")).toEqual(await write("off"));
+  });
+
   it("does not depend on how the prompt is read", async () => {
     const prompt = someTokens(60, 8);
     const options = { maxNewTokens: 20, temperature: 1, seed: 4 };
