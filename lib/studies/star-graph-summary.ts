@@ -73,7 +73,10 @@ export function summariseStars(results: readonly Finished[]): Summary {
   const cells = new Cells(results);
   return {
     verdict: verdictOf(cells),
-    findings: [followFinding(cells), planFinding(cells), reverseFinding(cells), sizeFinding(results)],
+    findings: [
+      ...[wayFinding(cells), followFinding(cells), planFinding(cells)],
+      ...[reverseFinding(cells), sizeFinding(results)],
+    ],
     tables: [pathTable(cells), stepTable(cells), lossTable(cells)],
     figures: [pathsFigure(cells), gridFigure(cells), learningFigure(cells), lossFigure(cells), equalsFigure(cells)],
   };
@@ -143,6 +146,18 @@ const firstStepOf = (results: readonly StarResult[]): Interval =>
 const wholePathOf = (results: readonly StarResult[]): Interval =>
   shareInterval(results.map(({ wholePath }) => wholePath));
 const atOnceOf = (results: readonly StarResult[]): Interval => shareInterval(results.map(({ atOnce }) => atOnce));
+
+/** A run stays at the shortcut or leaves it for good: how many did, which a mean over seeds does not say. */
+function wayFinding(cells: Cells): string {
+  const each = forward.map((arm) => {
+    const kinds = cells.kinds.map((kind) => {
+      const halfway = (1 + 1 / kind.degree) / 2;
+      return `${nameOf(kind)} ${cells.of(kind, arm).filter(({ firstStep }) => firstStep > halfway).length}`;
+    });
+    return `${armNames[arm]}: ${kinds.join(", ")}`;
+  });
+  return `Runs of ${cells.seeds} that left the shortcut, with head 1's first step right in over half of what it leaves: ${each.join("; ")}.`;
+}
 
 /** Whether edges are followed at all: what the shortcut does behind its first step. */
 function followFinding(cells: Cells): string {

@@ -146,7 +146,9 @@ test("the verdict tells what the intervals tell apart, and what they do not", ()
     "before anything is written: parallel less often right than the shortcut in 4 (2×3, 2×4, 3×3, 3×4); anticausal less",
   ])
     expect(verdict).toContain(sentence);
-  expect(findings[2]).toContain("3×4 1.00 [1.00, 1.00]");
+  expect(findings[0]).toContain("Runs of 3 that left the shortcut");
+  expect(findings[0]).toContain("n = 1: 2×3 0, 2×4 0, 3×3 0, 3×4 3;");
+  expect(findings[3]).toContain("3×4 1.00 [1.00, 1.00]");
   // ln d / l, exact.
   expect(tables[2]?.rows.map((row) => row[1])).toEqual(["0.2310", "0.1733", "0.3662", "0.2747"]);
 });
