@@ -1,7 +1,7 @@
 // How the heads of each family hang together while decoding: what head 1's logits need, and what the other heads need to
 // propose tokens once it is known how far a draft was right.
 import type { LanguageModel } from "../mtp/model.js";
-import { moveRows, type CacheMoves, type ModuleCache, type StepRows } from "../nn/module.js";
+import { moveRows, someRows, type CacheMoves, type ModuleCache, type StepRows } from "../nn/module.js";
 import { cacheAppend } from "../ops/attention.js";
 import { gatherRows } from "../ops/elementwise.js";
 import { owning } from "../scope.js";
@@ -118,11 +118,12 @@ class FromFirst implements Wiring {
   }
 
   propose(rows: PastRows, last: Tensor, k: number): Tensor[] {
+    const some = someRows(rows, last);
     let x = this.start(rows);
+    if (!this.chain) return this.others.slice(0, k - 1).map((cache) => cache.forward(x, rows, some));
     return this.others.slice(0, k - 1).map((cache) => {
-      const output = cache.forward(x, rows);
-      if (this.chain) x = output;
-      return gatherRows(output, last);
+      x = cache.forward(x, rows);
+      return some ? gatherRows(x, last) : x;
     });
   }
 

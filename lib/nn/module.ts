@@ -18,6 +18,24 @@ export interface StepRows extends CacheRows {
   readonly runs: readonly number[];
 }
 
+/** Some of the rows of a step: which, (L) i32 in rising order, and what is to be known of them. */
+export interface SomeRows {
+  readonly index: Tensor;
+  readonly rows: CacheRows;
+}
+
+/** undefined: all of them, in order. */
+export function someRows(rows: StepRows, index: Tensor): SomeRows | undefined {
+  const { sequence, position, branch } = rows;
+  if (index.size === sequence.size) return undefined;
+  const some = (column: Tensor): Tensor => gatherRows(column.view([column.size, 1]), index).view([index.size]);
+  const chosen = { sequence: some(sequence), position: some(position) };
+  return {
+    index,
+    rows: branch ? { ...chosen, branch: { own: some(branch.own), last: gatherRows(branch.last, index) } } : chosen,
+  };
+}
+
 /** Rows that move within their slots: `position` is the place where each shall be. */
 export interface CacheMoves extends CacheRows {
   /** Of a cache with G key/value heads: where each row's are, (slot·G + g)·capacity + place, (M·G) i32. */
@@ -29,8 +47,11 @@ export interface CacheMoves extends CacheRows {
  * a position stays until the position is read again, so that going back needs no copy.
  */
 export interface ModuleCache {
-  /** x (R, d) → (R, d). The rows of a sequence come in the order of their positions; a position may be read again. */
-  forward(x: Tensor, rows: StepRows): Tensor;
+  /**
+   * x (R, d) → (R, d), or (L, d) of some rows: all are read. The rows of a sequence come in the order of their positions; a
+   * position may be read again.
+   */
+  forward(x: Tensor, rows: StepRows, some?: SomeRows): Tensor;
   /** As forward, without the output. Absent where nothing is remembered. */
   remember?(x: Tensor, rows: StepRows): void;
   /** Absent where nothing is remembered. */

@@ -1,4 +1,5 @@
 // Heads without memory: one matrix, or nothing at all.
+import { gatherRows } from "../ops/elementwise.js";
 import { linear, packWeight } from "../ops/linear.js";
 import { reshape } from "../ops/reshape.js";
 import type { Parameter } from "../tape.js";
@@ -19,11 +20,17 @@ export class LinearHead implements Module {
 
   newCache(): ModuleCache {
     const packed = packWeight(this.weight);
-    return { forward: (x) => linear(x, packed), dispose: () => packed.dispose() };
+    return {
+      forward: (x, _, some) => linear(some ? gatherRows(x, some.index) : x, packed),
+      dispose: () => packed.dispose(),
+    };
   }
 }
 
 export const identityHead: Module = {
   forward: (x) => reshape(x, x.shape),
-  newCache: () => ({ forward: (x) => reshape(x, x.shape), dispose: () => undefined }),
+  newCache: () => ({
+    forward: (x, _, some) => (some ? gatherRows(x, some.index) : reshape(x, x.shape)),
+    dispose: () => undefined,
+  }),
 };

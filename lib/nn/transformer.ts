@@ -1,6 +1,7 @@
 // A Llama layer: causal attention with rotary positions and a gated feed-forward, each behind a norm and added to the
 // residual stream. Parameter names are Hugging Face's.
 import { attention, attentionCached, cacheAppend, rope_, type CacheRows } from "../ops/attention.js";
+import { gatherRows } from "../ops/elementwise.js";
 import { JointWeights, linear, packWeight } from "../ops/linear.js";
 import { reshape } from "../ops/reshape.js";
 import { rmsNorm } from "../ops/rms-norm.js";
@@ -8,7 +9,7 @@ import { swiglu } from "../ops/swiglu.js";
 import { scope } from "../scope.js";
 import type { Parameter, Weight } from "../tape.js";
 import { zeros, type Tensor } from "../tensor.js";
-import { moveRows, type Module, type ModuleCache, type SequenceContext } from "./module.js";
+import { moveRows, type Module, type ModuleCache, type SequenceContext, type SomeRows } from "./module.js";
 import type { ParameterStore } from "./parameters.js";
 
 export interface TransformerSize {
@@ -98,7 +99,7 @@ export class TransformerLayer implements Module {
       down: packWeight(others.down),
     };
     return {
-      forward: (x, rows) => this.forwardCached(x, rows, keys, values, weights),
+      forward: (x, rows, some) => this.forwardCached(x, rows, some, { keys, values, weights }),
       remember: (x, rows) => {
         scope(() => {
           this.remember(x, rows, keys, values, weights);
@@ -112,12 +113,19 @@ export class TransformerLayer implements Module {
     };
   }
 
-  private forwardCached(x: Tensor, rows: CacheRows, keys: Tensor, values: Tensor, weights: CachedWeights): Tensor {
+  private forwardCached(
+    x: Tensor,
+    all: CacheRows,
+    some: SomeRows | undefined,
+    { keys, values, weights }: { readonly keys: Tensor; readonly values: Tensor; readonly weights: CachedWeights },
+  ): Tensor {
     return scope(() => {
-      const q = this.remember(x, rows, keys, values, weights);
+      const wanted = (of: Tensor): Tensor => (some ? gatherRows(of, some.index) : of);
+      const q = splitHeads(wanted(mergeHeads(this.remember(x, all, keys, values, weights))), this.headWidth);
+      const rows = some?.rows ?? all;
       const rotated = rope_(q, { theta: this.size.ropeTheta, positions: rows.position });
       const mixed = mergeHeads(attentionCached(rotated, keys, values, rows));
-      return this.feedForward(linear(mixed, weights.output, { residual: x }), weights);
+      return this.feedForward(linear(mixed, weights.output, { residual: wanted(x) }), weights);
     });
   }
 
