@@ -65,8 +65,8 @@ function calibrationOf(model: LanguageModel, what: Omit<Measured, "at">): Calibr
   return calibration;
 }
 
-/** Rounds: at least, at most, and the milliseconds after which they are enough. */
-const [leastRounds, mostRounds, enough] = [3, 30, 300];
+/** Rounds at most, and the milliseconds after which no more begins. */
+const [mostRounds, enough] = [30, 300];
 /** A round more is measured after so many times as long as that took, and each time after half as long again. */
 const [firstWait, longerWait] = [50, 1.5];
 /** Steps of about so many milliseconds follow each other where they need not be waited for, as when decoding. */
@@ -156,7 +156,7 @@ class Calibration implements StepCosts {
     await times(); // the steps are recorded
     const recorded = performance.now();
     for (let i = 0; i < (isFirst ? mostRounds : 1); i++) {
-      if (i >= leastRounds && performance.now() - recorded > enough) break;
+      if (i > 0 && performance.now() - recorded > enough) break;
       const timed = await times();
       const round = timed.reduce((sum, [, , ms]) => sum + ms, 0);
       if (what.heads) timed.push([this.readings, 1, await timeReading(session, what, timed[0]?.[2] ?? NaN)]);
