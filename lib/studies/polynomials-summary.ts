@@ -273,7 +273,7 @@ function sharesFigure(cells: Cells, share: "answers" | "coefficients"): Figure {
     name: share,
     title: whole ? "Answers by number of operations" : "Coefficients by number of operations",
     caption:
-      `Share of held-out questions ${whole ? "all five coefficients of whose answer" : "' coefficients that"} head 1 writes ` +
+      `Share of held-out ${whole ? "questions all five coefficients of whose answer" : "answers' coefficients that"} head 1 writes ` +
       `right, reading what it wrote; more than ${trained[1]} operations were never seen in training. ` +
       `${whole ? "" : "Dashed: the most frequent coefficient at each place, without reading the question. "}${seedsNote(cells)}`,
     chart: lineChart(panels, operationsAxis, { title: `${share} right (share)` }),
