@@ -5,7 +5,6 @@ import { LanguageModel } from "../mtp/model.js";
 import { realCode } from "../tasks/bytes.js";
 import { evaluate } from "../train/evaluate.js";
 import { Trainer } from "../train/trainer.js";
-import { median } from "./statistics.js";
 import type { Cell, CellContext } from "./study.js";
 
 /** λ_i of head i, from 1. Stages of equal length: forward adds a head in each, reverse takes one away. */
@@ -34,9 +33,6 @@ export interface HeadResult {
   readonly accuracies: readonly number[];
   /** Of drafts by heads 2 to n, teacher-forced. */
   readonly expectedTokensPerForward: number;
-  /** Median of the steps. */
-  readonly stepMs: number;
-  readonly peakBytes: number;
 }
 
 /** γ of the geometric weights γ^(i−1). */
@@ -68,18 +64,13 @@ export async function runHeads(
   const data = code();
   using model = LanguageModel.create(settings.model, { device, dtype, seed });
   const weights = headWeights(settings.weighting, model.heads.length, steps);
-  const stepMs: number[] = [];
   const trainer = new Trainer(model, {
     ...{ data: data.train, steps, batchSize, contextLength, learningRate, headWeights: weights, seed, signal },
-    onStep: (metrics) => stepMs.push(metrics.stepMs),
   });
-  const last = await trainer.run();
+  await trainer.run();
   const shape = { batchSize, contextLength, maxBatches: evalBatches ?? undefined, signal };
   const { bitsPerToken, accuracies, expectedTokensPerForward } = await evaluate(model, data.eval, shape);
-  return {
-    ...{ parameters: model.parameters.count, bitsPerByte: bitsPerToken, accuracies, expectedTokensPerForward },
-    ...{ stepMs: median(stepMs), peakBytes: last.peakBytes },
-  };
+  return { parameters: model.parameters.count, bitsPerByte: bitsPerToken, accuracies, expectedTokensPerForward };
 }
 
 let read: ReturnType<typeof realCode> | undefined;

@@ -108,7 +108,6 @@ function tableOf(title: string, arms: readonly Arm[]): Table {
       base && arm !== base ? shown(difference(arm, base)) : "–",
       heads.join(" "),
       shown(tokensOfArm(arm), 2),
-      meanOf(results.map(({ stepMs }) => stepMs)),
     ];
   });
   const columns = [
@@ -119,7 +118,7 @@ function tableOf(title: string, arms: readonly Arm[]): Table {
     "accuracy per head (%)",
     "tokens per forward",
   ];
-  return { title: `${title}, ${arms[0]?.results.length ?? 0} seeds`, columns: [...columns, "ms per step"], rows };
+  return { title: `${title}, ${arms[0]?.results.length ?? 0} seeds`, columns, rows };
 }
 
 const seedsNote = (arms: readonly Arm[]): string => {
