@@ -223,7 +223,10 @@ export class DecodeEngine {
   /** Steps that the host does not wait for, several where that is a matter of little time. */
   private goOn(going: readonly Sequence[], lengths: readonly number[], certain: boolean): Flight | undefined {
     const layout = this.layoutOf(going, lengths);
-    const expected = this.expected(going, layout);
+    const drafts = layout.asking.length > 0;
+    const adaptive = drafts && this.options.adaptive;
+    const tries = going.some((sequence, i) => (lengths[i] ?? 0) > (this.active.get(sequence)?.paid ?? Infinity));
+    const triesIn = adaptive && tries ? this.expected(going, layout) : undefined;
     if (!this.session.follows(layout)) {
       if (!certain) return undefined;
       this.session.settle(
@@ -231,9 +234,6 @@ export class DecodeEngine {
         going.map((sequence) => this.standing(sequence)),
       );
     }
-    const drafts = layout.asking.length > 0;
-    const adaptive = drafts && this.options.adaptive;
-    const tries = going.some((sequence, i) => (lengths[i] ?? 0) > (this.active.get(sequence)?.paid ?? Infinity));
     const single = drafts ? adaptive && tries : this.draftsSoon;
     const most = single ? 1 : Math.min(this.pace.forwards, adaptive ? this.patience(lengths) : Infinity);
     let turns = 0;
@@ -253,12 +253,12 @@ export class DecodeEngine {
     const forwards = this.session
       .goOn(layout, turns)
       .then((verdicts) => verdicts.map((verdict) => ({ parts, verdict, layout })));
-    return { forwards, ahead: true, certain: !drafts, triesIn: adaptive && tries ? expected : undefined };
+    return { forwards, ahead: true, certain: !drafts, triesIn };
   }
 
   /** Milliseconds of a step, with what heads have to read before. */
   private expected(going: readonly Sequence[], { rows, longest, asking }: SteadyLayout): number | undefined {
-    if (!this.costs || asking.length === 0) return undefined;
+    if (!this.costs) return undefined;
     const asks = new Set(asking.map(({ slot }) => slot));
     const unread = going.reduce((sum, each) => sum + (asks.has(each.slot) ? this.unread(each, longest) : 0), 0);
     return this.costs.drafted(rows, longest, 1) + this.costs.reading(unread);

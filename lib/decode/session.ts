@@ -188,7 +188,7 @@ export class DecodeSession {
   }
 
   /**
-   * For measuring: `count` steps of `goOn`, as if the last of the layout's texts stood at `position` and heads 2 and up had
+   * For measuring: `count` steps of `goOn`, as if the layout's texts stood at `position` and heads 2 and up had
    * kept + 1 positions to read. What stands from there on is undefined then.
    */
   rehearse(
