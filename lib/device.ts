@@ -62,44 +62,56 @@ export interface DeviceOptions {
 export class Recording implements Disposable {
   readonly device: Device;
   readonly #id: number;
+  /** What has to be there when it is replayed. */
+  readonly #needs: readonly { readonly disposed: boolean }[];
   #disposed = false;
 
   /** @internal */
-  constructor(device: Device, id: number) {
+  constructor(device: Device, id: number, needs: readonly { readonly disposed: boolean }[] = []) {
     this.device = device;
     this.#id = id;
-  }
-
-  /** Enqueues the recorded ops once more, on the same tensors. Not while the device records. */
-  replay(): void {
-    if (this.#disposed) throw new ForetokenError("DISPOSED", "the recording was disposed", { op: "replay" });
-    native().replay(this.device.id, this.#id);
+    this.#needs = needs;
   }
 
   /**
-   * Enqueues one of several recordings of a device: the one whose place index[0] (i32) says when the device gets there, the
-   * first or the last beyond the ends. A GPU has to be given what it runs before it can know, and runs the last: that one
-   * must do whatever the index. Throws as `replay`, BAD_ARGUMENT without recordings, DTYPE_MISMATCH for another index.
+   * A recording that replays one of several, then others: of `choices` the one whose place index[0] (i32) says when the
+   * device gets there, the first or the last beyond the ends. A GPU has to be given what it runs before it can know, and runs
+   * the last: that one must do whatever the index. It cannot be replayed any more when one of them has been disposed. Not
+   * while the device records. Throws BAD_ARGUMENT without choices, DISPOSED, WRONG_DEVICE, DTYPE_MISMATCH for another index.
    */
-  static replayOneOf(recordings: readonly Recording[], index: Tensor): void {
-    const [first] = recordings;
-    const details = { op: "replayOneOf", argument: "recordings" };
+  static combine(choices: readonly Recording[], index: Tensor, after: readonly Recording[] = []): Recording {
+    const [first] = choices;
+    const parts = [...choices, ...after];
+    const details = { op: "combine", argument: "choices" };
     if (!first) throw new ForetokenError("BAD_ARGUMENT", { ...details, wanted: "at least one", got: "none" });
-    if (recordings.some((each) => each.#disposed)) {
+    const { device } = first;
+    if (parts.some(({ disposed }) => disposed)) {
       throw new ForetokenError("DISPOSED", "a recording was disposed", details);
     }
-    if (recordings.some((each) => each.device !== first.device) || index.device !== first.device) {
+    if (parts.some((each) => each.device !== device) || index.device !== device) {
       throw new ForetokenError("WRONG_DEVICE", "they are on several devices", details);
     }
     if (index.dtype !== "i32" || index.size < 1) {
       const got = `${index.size} of ${index.dtype}`;
-      throw new ForetokenError("DTYPE_MISMATCH", { op: "replayOneOf", argument: "index", wanted: "i32", got });
+      throw new ForetokenError("DTYPE_MISMATCH", { op: "combine", argument: "index", wanted: "i32", got });
     }
-    native().replayOneOf(
-      first.device.id,
-      Uint32Array.from(recordings, (each) => each.#id),
-      index.handle,
-    );
+    const ids = (recordings: readonly Recording[]): Uint32Array => Uint32Array.from(recordings, (each) => each.#id);
+    return new Recording(device, native().combine(device.id, ids(choices), index.handle, ids(after)), [
+      index,
+      ...parts,
+    ]);
+  }
+
+  get disposed(): boolean {
+    return this.#disposed || this.device.disposed;
+  }
+
+  /** Enqueues the recorded ops once more, or so many times more, on the same tensors. Not while the device records. */
+  replay(times = 1): void {
+    if (this.#disposed || this.#needs.some(({ disposed }) => disposed)) {
+      throw new ForetokenError("DISPOSED", "the recording was disposed, or what it replays", { op: "replay" });
+    }
+    native().replay(this.device.id, this.#id, times);
   }
 
   /** Gives back the recording's memory: what its tensors hold is undefined from then on. */

@@ -44,6 +44,16 @@ export interface Kernels {
     scale: number,
   ): void;
   cacheAppend(k: Handle, v: Handle, sequence: Handle, position: Handle, keyCache: Handle, valueCache: Handle): void;
+  ropeAppend(
+    qkv: Handle,
+    sequence: Handle,
+    position: Handle,
+    place: Handle,
+    q: Handle,
+    keyCache: Handle,
+    valueCache: Handle,
+    theta: number,
+  ): void;
   attentionCached(
     q: Handle,
     keyCache: Handle,

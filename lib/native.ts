@@ -101,8 +101,8 @@ interface Runtime {
   beginRecord(device: number): void;
   endRecord(device: number): number;
   abandonRecord(device: number): void;
-  replay(device: number, recording: number): void;
-  replayOneOf(device: number, recordings: Uint32Array, index: Handle): void;
+  replay(device: number, recording: number, times: number): void;
+  combine(device: number, choices: Uint32Array, index: Handle, after: Uint32Array): number;
   freeRecording(device: number, recording: number): void;
 }
 

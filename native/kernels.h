@@ -77,6 +77,12 @@ struct Kernels {
   // key_cache[sequence[r], :, position[r]] = k[r], likewise v. k, v (R,G,D); caches (slots,G,capacity,D); sequence,
   // position (R) i32. Rows whose sequence or position is out of range are skipped.
   Slot<In /*k*/, In /*v*/, In /*sequence*/, In /*position*/, InOut /*key_cache*/, InOut /*value_cache*/> cache_append;
+  // A row of qkv (R,(H+2G)·D) holds its queries, keys and values, one head after the other. Queries to q (R,H,D) and
+  // keys to key_cache[sequence[r], :, place[r]], both rotated by position[r] as in rope; values to value_cache there.
+  // Caches as above; place (R) i32. Rows whose sequence or place is out of range leave only queries.
+  Slot<In /*qkv*/, In /*sequence*/, In /*position*/, In /*place*/, Out /*q*/, InOut /*key_cache*/,
+       InOut /*value_cache*/, double /*theta*/>
+      rope_append;
   // out[r,h] = attention of row r over cache positions first_key[r] ≤ s ≤ position[r] of its sequence, summed in blocks
   // aligned to position 0, so that a row's bits depend on nothing but its own prefix. q, out (R,H,D). Rows whose
   // sequence or position is out of range give zeros. branch (R,A) i32, for rows of a tree: position s of the row's last
@@ -214,6 +220,7 @@ struct Kernels {
   X(attention, "q", "k", "v", "firstKey?", "out", "lse", "scale")                                                     \
   X(attention_backward, "q", "k", "v", "firstKey?", "out", "lse", "dout", "dq", "dk", "dv", "scale")                  \
   X(cache_append, "k", "v", "sequence", "position", "keyCache", "valueCache")                                         \
+  X(rope_append, "qkv", "sequence", "position", "place", "q", "keyCache", "valueCache", "theta")                      \
   X(attention_cached, "q", "keyCache", "valueCache", "sequence", "position", "firstKey?", "branch?", "out", "scale")  \
   X(swiglu, "gate", "up", "y")                                                                                        \
   X(swiglu_backward, "dy", "gate", "up", "dgate", "dup")                                                              \

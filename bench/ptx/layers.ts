@@ -74,6 +74,13 @@ function append(inputs: Inputs, { R = 0, G = 0, D = 0, S = 0 }: Sizes): () => vo
   return () => native().cacheAppend(k, v, sequence, position, keys, values);
 }
 
+function ropeAppend(inputs: Inputs, { R = 0, H = 0, G = 0, D = 0, S = 0 }: Sizes): () => void {
+  const [qkv, q] = [inputs.bf16([R, (H + 2 * G) * D]), inputs.bf16([R, H, D])];
+  const [keys, values] = [inputs.bf16([R, G, S, D]), inputs.bf16([R, G, S, D])];
+  const [sequence, position] = [inputs.values("i32", [R], (r) => r), inputs.filled("i32", [R], S - 1)];
+  return () => native().ropeAppend(qkv, sequence, position, position, q, keys, values, 10000);
+}
+
 function rope(inputs: Inputs, { R = 0, H = 0, D = 0 }: Sizes): () => void {
   const x = inputs.bf16([R, H, D]);
   return () => native().rope(x, 0, R, 10000, false);
@@ -209,6 +216,13 @@ export const layers: readonly Workload[] = [
     modelled: { R: 64, G: 8, D: 128, S: 64 },
     growth: rows,
     prepare: append,
+  },
+  {
+    name: "rope append",
+    measured: { R: 16, H: 8, G: 8, D: 128, S: 64 },
+    modelled: { R: 64, H: 8, G: 8, D: 128, S: 64 },
+    growth: rows,
+    prepare: ropeAppend,
   },
   { name: "rope", measured: { R: 64, H: 8, D: 128 }, modelled: { R: 8192, H: 8, D: 128 }, growth: rows, prepare: rope },
   perRow("rms_norm", norm),

@@ -208,6 +208,13 @@ const cases = {
     const { keys, values } = cached(make, kernels);
     return [keys, values];
   },
+  ropeAppend: (make, kernels) => {
+    const { R, H, G, D } = make.size;
+    const { keys, values, sequence, position } = cached(make, kernels);
+    const [qkv, q, at] = [make.float(R, (H + 2 * G) * D), make.out([R, H, D]), position.handle];
+    kernels.ropeAppend(qkv.handle, sequence.handle, at, at, q.handle, keys.handle, values.handle, 10000);
+    return [q, keys, values];
+  },
   attentionCached: (make, kernels) => {
     const { R, H, D } = make.size;
     const { keys, values, sequence, position, branch } = cached(make, kernels);
@@ -434,14 +441,8 @@ function cached(make: Inputs, kernels: Native) {
   const places = Math.ceil(R / 2);
   const [keys, values] = [make.out([2, G, places, D]), make.out([2, G, places, D])];
   const rows = Array.from({ length: R }, (_, i) => i);
-  const sequence = make.integers(
-    rows.map((row) => row % 2),
-    R,
-  );
-  const position = make.integers(
-    rows.map((row) => Math.floor(row / 2)),
-    R,
-  );
+  const [slots, positions] = [rows.map((row) => row % 2), rows.map((row) => Math.floor(row / 2))];
+  const [sequence, position] = [make.integers(slots, R), make.integers(positions, R)];
   const [k, v] = [make.float(R, G, D), make.float(R, G, D)];
   kernels.cacheAppend(k.handle, v.handle, sequence.handle, position.handle, keys.handle, values.handle);
   // Each row's last three positions at the places of others.

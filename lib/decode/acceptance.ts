@@ -7,6 +7,7 @@
 import type { Draw } from "./inputs.js";
 import { uniform } from "./philox.js";
 import type { DraftShape } from "./tree.js";
+import type { Verdict } from "./verdict.js";
 
 export interface JudgedToken {
   readonly token: number;
@@ -23,25 +24,36 @@ export interface Judged {
   readonly tokens: readonly JudgedToken[];
 }
 
-/**
- * A draft's tokens are compared with what head 1 drew after the last known token and after each of the draft.
- * draft: of the shape's first nodes.
- */
+/** A draft in a verdict, of the shape's first nodes. */
+export interface DraftRead {
+  readonly length: number;
+  /** Where the last known token is among those read; the draft comes behind it. */
+  readonly row: number;
+  /** Where what was drawn behind the last known token is; what was drawn behind each of the draft comes next. */
+  readonly draw: number;
+}
+
+/** A draft's tokens are compared with what head 1 drew after the last known token and after each of the draft. */
 export function judgeExactly(
-  { nodes }: DraftShape,
-  draft: ArrayLike<number>,
-  drawn: ArrayLike<number>,
-  logs: ArrayLike<number>,
+  shape: DraftShape,
+  { read, drawn, logProbabilities }: Verdict,
+  { length, row, draw }: DraftRead,
 ): Judged {
   const path: number[] = [];
   const tokens: JudgedToken[] = [];
-  for (let row = 0; ; row = (path.at(-1) ?? -1) + 1) {
-    const token = drawn[row] ?? -1;
-    tokens.push({ token, logProbability: logs[row] ?? NaN });
-    const follows = nodes.flatMap(({ parent }, i) => (i < draft.length && parent === row - 1 ? [i] : []));
-    const right = follows.find((i) => draft[i] === token);
-    if (right === undefined) return { path, tried: path.length + Math.min(follows.length, 1), tokens };
+  for (let last = -1; ;) {
+    const token = drawn[draw + 1 + last] ?? -1;
+    tokens.push({ token, logProbability: logProbabilities[draw + 1 + last] ?? NaN });
+    let right = -1;
+    let tried = 0;
+    for (const node of shape.following(last)) {
+      if (node >= length) break;
+      tried = 1;
+      if (right < 0 && read[row + 1 + node] === token) right = node;
+    }
+    if (right < 0) return { path, tried: path.length + tried, tokens };
     path.push(right);
+    last = right;
   }
 }
 

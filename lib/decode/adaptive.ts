@@ -132,7 +132,9 @@ export class Acceptance {
   /** Of the first `proposed` nodes those of `path` were right, one after the other. */
   observe(proposed: number, path: readonly number[]): void {
     this.passed(1);
-    for (const [i, { parent, depth }] of this.shape.nodes.slice(0, proposed).entries()) {
+    const { nodes } = this.shape;
+    for (let i = 0; i < proposed; i++) {
+      const { parent = -1, depth = 1 } = nodes[i] ?? {};
       if (parent === (path[depth - 2] ?? -1)) this.see(i, path[depth - 1] === i);
     }
     const { paid = 0 } = this;
@@ -186,7 +188,8 @@ export class Acceptance {
   /** So many steps were taken, or are on their way. */
   passed(steps: number): void {
     this.others.earn(steps * this.choice.step, this.choice.trying);
-    for (const node of this.unseenFor.keys()) this.unseenFor[node] = (this.unseenFor[node] ?? 0) + steps;
+    const { unseenFor } = this;
+    for (let node = 0; node < unseenFor.length; node++) unseenFor[node] = (unseenFor[node] ?? 0) + steps;
   }
 }
 

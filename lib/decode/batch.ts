@@ -4,7 +4,7 @@ import type { LanguageModel } from "../mtp/model.js";
 import { DecodeEngine } from "./engine.js";
 import { promptTokens, throwIfAborted } from "./generate.js";
 import { draftShape, resolveGenerateOptions, type GenerateOptions, type GenerateSettings } from "./options.js";
-import type { Ending, GeneratedToken, Sequence } from "./sequence.js";
+import type { DecodeStep, Ending, GeneratedToken, Sequence } from "./sequence.js";
 import { TextWriter } from "./text.js";
 
 /** A prompt, or a prompt with settings of its own; the rest is as in the batch's options. */
@@ -81,7 +81,13 @@ export async function* generateBatch(
         running.set(started.sequence, started);
       }
       if (running.size === 0) return;
-      yield* advance(engine, running);
+      for (const [sequence, { index, settings }] of running) {
+        if (settings.signal?.aborted !== true) continue;
+        engine.release(sequence);
+        running.delete(sequence);
+        yield { request: index, tokens: [], text: "", finished: "aborted" };
+      }
+      for (const piece of piecesOf(await engine.step(), engine, running)) yield piece;
     }
   } finally {
     await engine.close();
@@ -105,41 +111,39 @@ function start(
 const isBatchPrompt = (request: BatchRequest): request is BatchPrompt =>
   typeof request === "object" && "prompt" in request;
 
-/** One step, in pieces. */
-async function* advance(engine: DecodeEngine, running: Map<Sequence, Running>): AsyncGenerator<BatchPiece> {
-  for (const [sequence, { index, settings }] of running) {
-    if (!settings.signal?.aborted) continue;
-    engine.release(sequence);
-    running.delete(sequence);
-    yield { request: index, tokens: [], text: "", finished: "aborted" };
-  }
-  const steps = await engine.step();
+/** What a step added; texts that end with it are released. */
+function piecesOf(
+  steps: ReadonlyMap<Sequence, DecodeStep>,
+  engine: DecodeEngine,
+  running: Map<Sequence, Running>,
+): BatchPiece[] {
   const pieces: BatchPiece[] = [];
   for (const [sequence, { index, settings, writer }] of running) {
     const step = steps.get(sequence);
     if (step) settings.onStep?.(step);
-    const piece = pieceOf(step?.tokens ?? [], writer, sequence.finished);
+    const piece = pieceOf(index, step?.tokens ?? [], writer, sequence.finished);
     if (piece.finished) {
       engine.release(sequence);
       running.delete(sequence);
     }
-    if (piece.tokens.length > 0 || piece.text !== "" || piece.finished) pieces.push({ request: index, ...piece });
+    if (piece.tokens.length > 0 || piece.text !== "" || piece.finished) pieces.push(piece);
   }
-  yield* pieces;
+  return pieces;
 }
 
 function pieceOf(
+  request: number,
   tokens: readonly GeneratedToken[],
   writer: TextWriter | undefined,
   ending: Ending | undefined,
-): Omit<BatchPiece, "request"> {
-  if (!writer) return { tokens, text: "", finished: ending };
+): BatchPiece {
+  if (!writer) return { request, tokens, text: "", finished: ending };
   let text = "";
   for (const [i, { token }] of tokens.entries()) {
     text += writer.push(token);
-    if (writer.stopped) return { tokens: tokens.slice(0, i + 1), text, finished: "stop" };
+    if (writer.stopped) return { request, tokens: tokens.slice(0, i + 1), text, finished: "stop" };
   }
-  return { tokens, text: ending ? text + writer.flush() : text, finished: ending };
+  return { request, tokens, text: ending ? text + writer.flush() : text, finished: ending };
 }
 
 interface Arrived {

@@ -1,7 +1,14 @@
 // Decoding steps of one or many sequences: propose, read, keep what head 1 agrees with (arXiv 1811.03115).
 import { performance } from "node:perf_hooks";
 import type { LanguageModel } from "../mtp/model.js";
-import { judgeByRejection, judgeByTypicality, judgeExactly, type Judged, type Place } from "./acceptance.js";
+import {
+  judgeByRejection,
+  judgeByTypicality,
+  judgeExactly,
+  type DraftRead,
+  type Judged,
+  type Place,
+} from "./acceptance.js";
 import { Acceptance, chooseLengths, experienceOf } from "./adaptive.js";
 import { knownCosts, stepCosts, type Measured, type StepCosts } from "./costs.js";
 import type { DraftPredictor, DraftSession } from "./drafts.js";
@@ -76,6 +83,16 @@ interface Flight {
   readonly triesIn?: number | undefined;
 }
 
+/** Drafts that some are to have for so many steps: the more, the longer nothing has changed. */
+interface Choice {
+  readonly going: readonly Sequence[];
+  readonly lengths: readonly number[];
+  /** Whether some are longer than what pays, to see whether that still holds. */
+  readonly tries: boolean;
+  readonly steps: number;
+  left: number;
+}
+
 interface Asking {
   readonly sequence: Sequence;
   /** Nodes of the shape that it wants proposed. */
@@ -85,7 +102,8 @@ interface Asking {
 export class DecodeEngine {
   private readonly session: DecodeSession;
   private readonly drafts: DraftSession | undefined;
-  private readonly active = new Map<Sequence, Acceptance>();
+  /** Those in the making; where drafts are as long as pays, how often theirs have been right. */
+  private readonly active = new Map<Sequence, Acceptance | undefined>();
   private readonly free: number[];
   private costs: StepCosts | undefined;
   /** Forwards under way, the oldest first, by those whose results arrive together. */
@@ -95,8 +113,7 @@ export class DecodeEngine {
   private readonly pace = new Pace();
   /** Where rows find the token that was drawn last for a sequence, while it is not known here. */
   private readonly places = new Map<Sequence, number>();
-  /** What paid when drafts were last chosen, and how many steps to take with them at once. */
-  private chosen = { lengths: "", steps: 1 };
+  private choice: Choice | undefined;
   /** Of the last steady steps. */
   private layout: { readonly layout: SteadyLayout; readonly going: readonly Sequence[] } | undefined;
 
@@ -131,8 +148,8 @@ export class DecodeEngine {
     if (slot === undefined) throw new RangeError("every slot is taken");
     const eosToken = this.model.tokenizer?.eosToken ?? null;
     const sequence = new Sequence(slot, prompt, settings, this.options.capacity, eosToken);
-    const { shape } = this.options;
-    this.active.set(sequence, new Acceptance(shape, experienceOf(this.model, shape)));
+    const { shape, adaptive } = this.options;
+    this.active.set(sequence, adaptive ? new Acceptance(shape, experienceOf(this.model, shape)) : undefined);
     return sequence;
   }
 
@@ -164,8 +181,7 @@ export class DecodeEngine {
     const forward = this.landed.shift();
     const steps = forward ? this.land(forward) : new Map<Sequence, DecodeStep>();
     // A text's first token does not wait until its first draft is on its way: heads get ready for that.
-    const begins = [...steps].some(([{ added }, { tokens }]) => added === tokens.length);
-    if (this.landed.length === 0 && !(begins && this.options.shape.size > 0)) this.takeOff();
+    if (this.landed.length === 0 && !(this.options.shape.size > 0 && someBegin(steps))) this.takeOff();
     return steps;
   }
 
@@ -190,7 +206,7 @@ export class DecodeEngine {
   private nextFlight(): Flight | undefined {
     const certain = this.flights.every((flight) => flight.certain);
     const going = [...this.active.keys()].filter(({ finished }) => finished === undefined);
-    const lengths = this.chooseLengths(going);
+    const lengths = this.lengthsOf(going);
     if (lengths?.every((length) => length === 0) === true) {
       const ready = going.filter(({ canGoAhead }) => canGoAhead);
       if (ready.length === 0) return undefined;
@@ -224,9 +240,7 @@ export class DecodeEngine {
   private goOn(going: readonly Sequence[], lengths: readonly number[], certain: boolean): Flight | undefined {
     const layout = this.layoutOf(going, lengths);
     const drafts = layout.asking.length > 0;
-    const adaptive = drafts && this.options.adaptive;
-    const tries = going.some((sequence, i) => (lengths[i] ?? 0) > (this.active.get(sequence)?.paid ?? Infinity));
-    const triesIn = adaptive && tries ? this.expected(going, layout) : undefined;
+    const triesIn = this.choice?.tries === true ? this.expected(going, layout) : undefined;
     if (!this.session.follows(layout)) {
       if (!certain) return undefined;
       this.session.settle(
@@ -234,13 +248,14 @@ export class DecodeEngine {
         going.map((sequence) => this.standing(sequence)),
       );
     }
-    const single = drafts ? adaptive && tries : this.draftsSoon;
-    const most = single ? 1 : Math.min(this.pace.forwards, adaptive ? this.patience(lengths) : Infinity);
+    const single = !drafts && this.draftsSoon;
+    const most = single ? 1 : Math.min(this.pace.forwards, (drafts && this.choice?.left) || Infinity);
     let turns = 0;
     do {
       for (const [i, sequence] of going.entries()) sequence.goOn(1 + (lengths[i] ?? 0));
       turns++;
     } while (turns < most && going.every(({ canGoAhead }) => canGoAhead));
+    if (this.choice) this.choice.left -= turns;
     for (const [i, sequence] of going.entries()) {
       this.places.set(sequence, lastPlace(sequence.slot));
       if (!drafts) this.active.get(sequence)?.passed(turns);
@@ -267,14 +282,6 @@ export class DecodeEngine {
   /** Positions that heads 2 to k have still to read of a sequence. */
   private unread({ slot, lastPosition }: Sequence, k: number): number {
     return this.drafts ? 0 : this.session.unread(slot, lastPosition, k);
-  }
-
-  /** Steps to take before choosing again: the more the longer nothing has changed. */
-  private patience(lengths: readonly number[]): number {
-    const now = lengths.join();
-    const { steps, lengths: before } = this.chosen;
-    this.chosen = { lengths: now, steps: now === before ? Math.min(2 * steps, inTurn) : 1 };
-    return this.chosen.steps;
   }
 
   /** The same object as long as the same sequences draft the same lengths. */
@@ -335,7 +342,7 @@ export class DecodeEngine {
 
   private land({ parts, verdict, proposers, layout }: Forward): ReadonlyMap<Sequence, DecodeStep> {
     const steps = new Map<Sequence, DecodeStep>();
-    const positions = parts.map(({ sequence }) => (this.goesOn(sequence) ? sequence.lastPosition : -1));
+    const positions = layout && parts.map(({ sequence }) => (this.goesOn(sequence) ? sequence.lastPosition : -1));
     let most = 0;
     let row = 0;
     let draw = 0;
@@ -343,15 +350,15 @@ export class DecodeEngine {
       const { sequence, drawn } = part;
       const rowsEnd = row + part.rows;
       if (drawn > 0 && this.goesOn(sequence)) {
-        const draft = verdict.read.subarray(rowsEnd - drawn + 1, rowsEnd);
-        const judged = this.judge(part, draft, verdict, draw, proposers);
+        const draft = { length: drawn - 1, row: rowsEnd - drawn, draw };
+        const judged = this.judge(part, draft, verdict, proposers);
         steps.set(sequence, this.accept(sequence, judged, draft.length));
         most = Math.max(most, judged.path.length);
       }
       row = rowsEnd;
       draw += drawn;
     }
-    if (layout) this.session.landed(layout, positions, most);
+    if (layout && positions) this.session.landed(layout, positions, most);
     return steps;
   }
 
@@ -359,25 +366,24 @@ export class DecodeEngine {
     return this.active.has(sequence) && sequence.finished === undefined;
   }
 
-  /** draw: the first of the part's in the verdict. */
   private judge(
     { sequence, asked }: Part,
-    draft: Int32Array,
-    { drawn, logProbabilities, logits }: Verdict,
-    draw: number,
+    at: DraftRead,
+    verdict: Verdict,
     proposers: ProposerLogits | undefined,
   ): Judged {
     const { verify, shape } = this.options;
-    const end = draw + draft.length + 1;
+    const { logits } = verdict;
     // Without a draft the kernel's draw stands: on the device the next forward may have read it already.
-    if (verify === "exact" || sequence.settings.temperature === 0 || !logits || draft.length === 0) {
-      return judgeExactly(shape, draft, drawn.subarray(draw, end), logProbabilities.subarray(draw, end));
+    if (verify === "exact" || sequence.settings.temperature === 0 || !logits || at.length === 0) {
+      return judgeExactly(shape, verdict, at);
     }
+    const draft = verdict.read.subarray(at.row + 1, at.row + 1 + at.length);
     const { vocabSize } = this.model.config;
     const place = (values: Float32Array, row: number, ahead: number): Place => {
       return { logits: values.subarray(row * vocabSize, (row + 1) * vocabSize), draw: sequence.drawAhead(ahead) };
     };
-    const places = Array.from({ length: draft.length + 1 }, (_, i) => place(logits, draw + i, i + 1));
+    const places = Array.from({ length: draft.length + 1 }, (_, i) => place(logits, at.draw + i, i + 1));
     if (verify === "typical") return judgeByTypicality(draft, places);
     if (!proposers || asked === undefined) return judgeByRejection(draft, places, undefined);
     const { values, requests } = proposers;
@@ -393,11 +399,14 @@ export class DecodeEngine {
     const { path } = judged;
     const step = sequence.accept(judged, proposed, (i) => (this.drafts ? 0 : i + 2));
     if (proposed > 0) this.active.get(sequence)?.observe(proposed, path);
-    const moves = path.map((node, i) => {
-      const offset = this.options.shape.nodes[node]?.offset ?? 0;
-      return { sequence: slot, from: lastPosition + offset, to: lastPosition + 1 + i };
-    });
-    this.session.move(moves.filter(({ from, to }) => from !== to));
+    const { shape } = this.options;
+    if (!shape.isChain) {
+      const moves = path.map((node, i) => {
+        const offset = shape.nodes[node]?.offset ?? 0;
+        return { sequence: slot, from: lastPosition + offset, to: lastPosition + 1 + i };
+      });
+      this.session.move(moves.filter(({ from, to }) => from !== to));
+    }
     if (!sequence.decoding) this.forget(sequence.slot); // a new window
     return step;
   }
@@ -454,6 +463,22 @@ export class DecodeEngine {
   private get whatToMeasure(): Omit<Measured, "at"> {
     const { slots, shape } = this.options;
     return { slots, shape, heads: !this.drafts, waits: !this.draftsOnDevice };
+  }
+
+  /** As chosen before, for a while: choosing takes its time. */
+  private lengthsOf(going: readonly Sequence[]): readonly number[] | undefined {
+    const last = this.choice;
+    const same = last !== undefined && sameElements(last.going, going) && going.every(({ decoding }) => decoding);
+    if (same && last.left > 0) return last.lengths;
+    const lengths = this.chooseLengths(going);
+    this.choice = undefined;
+    if (lengths && this.costs && this.draftsOnDevice && going.every(({ decoding }) => decoding)) {
+      const tries = going.some((sequence, i) => (lengths[i] ?? 0) > (this.active.get(sequence)?.paid ?? Infinity));
+      const lasting = !tries && same && sameElements(last.lengths, lengths);
+      const steps = lasting ? Math.min(2 * last.steps, mostPatience) : 1;
+      this.choice = { going, lengths, tries, steps, left: steps };
+    }
+    return lengths;
   }
 
   /** Of each sequence that decodes, how many nodes its next draft has; undefined: steps have to be measured first. */
@@ -516,6 +541,18 @@ class Pace {
 }
 
 const msAtOnce = 2;
+
+/** Steps that a choice may stand for. */
+const mostPatience = 16;
+
+const sameElements = <T>(some: readonly T[], others: readonly T[]): boolean =>
+  some.length === others.length && some.every((each, i) => each === others[i]);
+
+/** Whether a step added a text's first token. */
+function someBegin(steps: ReadonlyMap<Sequence, DecodeStep>): boolean {
+  for (const [{ added }, { tokens }] of steps) if (added === tokens.length) return true;
+  return false;
+}
 
 /** Where rows find what the heads proposed for the i-th that asked. */
 function headsPlaces(asking: readonly Asking[], i: number, { nodes, candidates }: DraftShape): number[] {

@@ -45,6 +45,8 @@ export class Sequence {
   private readCount = 0;
   /** Steps under way that draw for it: how many tokens each adds at most. */
   private readonly pending: number[] = [];
+  /** The sum. */
+  private pendingMost = 0;
   /** Where in `tokens` position 0 is. */
   private windowStart = 0;
   private addedCount = 0;
@@ -79,7 +81,7 @@ export class Sequence {
 
   /** Whether another step is wanted, however much those under way add. */
   get canGoAhead(): boolean {
-    return this.ending === undefined && this.pending.reduce((sum, most) => sum + most, 0) < this.room;
+    return this.ending === undefined && this.pendingMost < this.room;
   }
 
   /** Where its last token stands when each step under way has added one. */
@@ -118,20 +120,21 @@ export class Sequence {
     }
     this.readCount = end;
     const drawn = end > this.lastPosition ? 1 : 0;
-    if (drawn > 0) this.pending.push(1);
+    if (drawn > 0) this.goOn(1);
     return { rows, draws, drawn };
   }
 
   /** The token that was drawn last, known here or not: at `place`. */
   readNext(place: number): Reading {
     const row = this.row(place, this.nextPosition);
-    this.pending.push(1);
+    this.goOn(1);
     return { rows: [row], draws: [this.drawAhead(this.pending.length)], drawn: 1 };
   }
 
   /** A step of which only the device knows where it starts. */
   goOn(rows: number): void {
     this.pending.push(rows);
+    this.pendingMost += rows;
   }
 
   /** The last known token and a draft after it, of the shape's first nodes. draft: tokens, or places as in {@link Row}. */
@@ -144,7 +147,7 @@ export class Sequence {
       rows.push({ ...row, branch: branch?.map((offset) => lastPosition + offset) });
       draws.push(this.drawAhead(depth + 1));
     }
-    this.pending.push(draws.length);
+    this.goOn(draws.length);
     return { rows, draws, drawn: draws.length };
   }
 
@@ -163,7 +166,7 @@ export class Sequence {
   accept({ path, tried, tokens: judged }: Judged, proposed: number, head: (i: number) => number): DecodeStep {
     const position = this.tokens.length;
     const accepted = path.length;
-    this.pending.shift();
+    this.pendingMost -= this.pending.shift() ?? 0;
     const tokens: GeneratedToken[] = [];
     for (const [i, { token, logProbability }] of judged.entries()) {
       if (token < 0) throw notFinite();

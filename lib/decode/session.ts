@@ -183,7 +183,7 @@ export class DecodeSession {
   /** `count` steps with the layout; what came of each. */
   goOn(layout: SteadyLayout, count: number): Promise<Verdict[]> {
     this.packUnembeddings(layout.longest);
-    for (let i = 0; i < count; i++) this.steady.step(layout);
+    this.steady.step(layout, count);
     return this.steady.results(layout, count);
   }
 
@@ -303,8 +303,9 @@ export class DecodeSession {
   /** How many positions before `end` heads 2 to k have not read, all heads together. */
   unread(slot: number, end: number, k: number): number {
     if (!this.wiring.reads) return 0;
-    const read = this.positionsRead[slot]?.slice(0, k - 1) ?? [];
-    return read.reduce((sum, position) => sum + Math.max(0, end - position), 0);
+    let positions = 0;
+    for (let i = 0; i < k - 1; i++) positions += Math.max(0, end - (this.positionsRead[slot]?.[i] ?? 0));
+    return positions;
   }
 
   /** Lets heads 2 to k read positions `from` to `end` again, which they have read. Only enqueues. */
@@ -508,8 +509,9 @@ export const drawnPlace = (i: number): number => -(2 ** 30) - i;
 export const lastPlace = (slot: number): number => -(2 ** 29) - slot;
 
 async function readVerdict([results, logits]: readonly Tensor[], R: number): Promise<Verdict> {
-  const [values, scores] = await Promise.all([results?.data(), logits?.data()]);
-  return verdictOf(values as Int32Array, R, scores as Float32Array | undefined);
+  const [given, scores] = await Promise.all([results?.data(), logits?.data()]);
+  const values = given as Int32Array;
+  return verdictOf(values, 0, [R, (values.length - R) / 2], scores as Float32Array | undefined);
 }
 
 /** Whether a step is one of those that come again and again. */

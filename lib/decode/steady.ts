@@ -79,6 +79,7 @@ export class SteadySteps {
   private taken = 0;
   private before: SteadyLayout | undefined;
   private ready: Ready | undefined;
+  private combined: Recording | undefined;
 
   constructor(
     private readonly forwards: Forwards,
@@ -94,9 +95,10 @@ export class SteadySteps {
   }
 
   /** Whether such a step can come next as things stand; else texts have to be settled first. */
-  follows({ texts, longest }: SteadyLayout): boolean {
+  follows(layout: SteadyLayout): boolean {
     const { before, forwards } = this;
-    if (!before) return false;
+    const { texts, longest } = layout;
+    if (!before || before === layout) return before === layout;
     return texts.every(({ slot, rows }) => {
       const took = before.texts.some((text) => text.slot === slot);
       return took && (rows === 1 || !forwards.headsRead || before.drafted(slot, longest));
@@ -119,34 +121,29 @@ export class SteadySteps {
     this.before = undefined;
   }
 
-  /** Takes a step. Only enqueues. */
-  step(layout: SteadyLayout): void {
-    const { verify, proposals } = this.prepare(layout);
-    if (proposals.length > 0) Recording.replayOneOf(proposals, this.most);
-    verify.recording.replay();
+  /** Takes so many steps. Only enqueues. */
+  step(layout: SteadyLayout, count: number): void {
+    this.prepare(layout).recording.replay(count);
     this.before = layout;
-    this.taken++;
+    this.taken += count;
   }
 
   /** What came of the last `count` steps, all with this layout. */
   async results(layout: SteadyLayout, count: number): Promise<Verdict[]> {
     const { rows } = this.prepare(layout).verify;
-    const size = 3 * rows;
-    const first = (this.taken - count) % inTurn;
-    const wraps = first + count > inTurn;
-    const part = this.ring(rows).view(wraps ? [inTurn * size] : [count * size], wraps ? 0 : first * size);
-    const read = part.data();
-    part.dispose();
-    const values = (await read) as Int32Array;
-    return Array.from({ length: count }, (_, i) => {
-      const at = (wraps ? (first + i) % inTurn : i) * size;
-      return verdictOf(values.subarray(at, at + size), rows);
-    });
+    const first = this.taken - count;
+    const values = (await this.ring(rows).data()) as Int32Array; // all of it: it is small
+    const verdicts: Verdict[] = [];
+    for (let i = 0; i < count; i++) verdicts.push(verdictOf(values, 3 * rows * ((first + i) % inTurn), [rows, rows]));
+    return verdicts;
   }
 
   /** A step has kept so much of its longest draft: the heads of the next had one position more to read, not all that they might. */
   kept(layout: SteadyLayout, most: number): void {
-    if (this.readsJustThat(layout)) this.steps.want(...this.catchUp(layout), most + 1);
+    if (!this.readsJustThat(layout)) return;
+    const { ready } = this;
+    if (ready?.layout === layout && ready.proposing[most]?.rows === most + 1) return;
+    this.steps.want(...this.catchUp(layout), most + 1);
   }
 
   /** For measuring: `count` steps, each with so many positions more for the heads to read than one. Only enqueues. */
@@ -156,7 +153,7 @@ export class SteadySteps {
     if (this.readsJustThat(layout)) this.steps.takeExactly(kind, 1 + Math.max(...texts.map(({ kept }) => kept)), maker);
     for (let i = 0; i < count; i++) {
       if (i === 0 || drafts) this.settle(texts);
-      this.step(layout);
+      this.step(layout, 1);
     }
     this.interrupt();
   }
@@ -168,6 +165,7 @@ export class SteadySteps {
   }
 
   dispose(): void {
+    this.combined?.dispose();
     const { progress, last, step } = this.state;
     for (const each of [progress, last, step, this.most, ...this.rings.values()]) each.dispose();
   }
@@ -181,8 +179,17 @@ export class SteadySteps {
     if (ready?.layout === layout && ready.behind >= behind && ready.version === steps.version) return ready;
     const verify = this.verifying(layout);
     const proposing = layout.asking.length > 0 ? this.proposing(layout, behind) : [];
-    const proposals = proposing.map(({ recording }) => recording);
-    return (this.ready = { layout, behind, verify, proposals, version: steps.version });
+    const recording = this.combine(verify, proposing);
+    return (this.ready = { layout, behind, verify, proposing, recording, version: steps.version });
+  }
+
+  /** The whole step: heads read what is new, then the verdict. */
+  private combine(verify: Step, proposing: readonly Step[]): Recording {
+    this.combined?.dispose();
+    this.combined = undefined;
+    if (proposing.length === 0) return verify.recording;
+    const choices = proposing.map(({ recording }) => recording);
+    return (this.combined = Recording.combine(choices, this.most, [verify.recording]));
   }
 
   private verifying(layout: SteadyLayout): Step<SteadyInputs> {
@@ -247,7 +254,9 @@ interface Ready {
   readonly behind: number;
   readonly version: number;
   readonly verify: Step<SteadyInputs>;
-  readonly proposals: readonly Recording[];
+  /** By how many positions the heads have to read beside one. */
+  readonly proposing: readonly Step[];
+  readonly recording: Recording;
 }
 
 /** As `draftRows` takes them: slot, offset; slot, offset, how. */

@@ -10,6 +10,7 @@ export class StopFilter {
   /** The text that is certain to be wanted after this piece. */
   push(piece: string): string {
     if (this.stopped) return "";
+    if (this.stops.length === 0) return piece;
     this.held += piece;
     const at = Math.min(...this.stops.map((stop) => this.held.indexOf(stop)).filter((i) => i >= 0));
     if (Number.isFinite(at)) {

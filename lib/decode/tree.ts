@@ -23,6 +23,10 @@ interface Node {
 /** A tree, or the first nodes of one, to be read in order. */
 export class DraftShape {
   readonly nodes: readonly Node[];
+  /** Whether its nodes follow each other. */
+  readonly isChain: boolean;
+  /** What follows the last known token, node 0, node 1, … */
+  private readonly followers: readonly (readonly number[])[];
   /** Depth of the first `count` nodes, for every count from 0 on. */
   private readonly depths: readonly number[];
 
@@ -42,6 +46,10 @@ export class DraftShape {
       nodes.push({ parent, rank: path.at(-1) ?? 0, depth: path.length, offset, branch });
     }
     this.nodes = nodes;
+    this.isChain = nodes.every(({ branch }) => !branch);
+    this.followers = [-1, ...nodes.keys()].map((node) => {
+      return [...nodes.keys()].filter((i) => nodes[i]?.parent === node);
+    });
     this.depths = nodes.reduce((depths, node) => [...depths, Math.max(depths.at(-1) ?? 0, node.depth)], [0]);
   }
 
@@ -83,8 +91,9 @@ export class DraftShape {
     return this.isChain ? 0 : Math.max(...this.nodes.map(({ offset }) => offset));
   }
 
-  get isChain(): boolean {
-    return this.nodes.every(({ branch }) => !branch);
+  /** The nodes that follow one, or for −1 the last known token. */
+  following(node: number): readonly number[] {
+    return this.followers[node + 1] ?? [];
   }
 
   get paths(): DraftTree {

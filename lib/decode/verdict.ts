@@ -11,9 +11,15 @@ export interface Verdict {
   readonly logits: Float32Array | undefined;
 }
 
-/** values (R + 2·M): tokens read, tokens drawn, the bits of the drawn ones' log-probabilities. */
-export function verdictOf(values: Int32Array, R: number, logits?: Float32Array): Verdict {
-  const M = (values.length - R) / 2;
-  const logProbabilities = new Float32Array(values.buffer, values.byteOffset + 4 * (R + M), M);
-  return { read: values.subarray(0, R), drawn: values.subarray(R, R + M), logProbabilities, logits };
+/** values, from `at` on (R + 2·M): tokens read, tokens drawn, the bits of the drawn ones' log-probabilities. */
+export function verdictOf(
+  { buffer, byteOffset }: Int32Array,
+  at: number,
+  [R, M]: readonly [R: number, M: number],
+  logits?: Float32Array,
+): Verdict {
+  const start = byteOffset + 4 * at;
+  const read = new Int32Array(buffer, start, R);
+  const drawn = new Int32Array(buffer, start + 4 * R, M);
+  return { read, drawn, logProbabilities: new Float32Array(buffer, start + 4 * (R + M), M), logits };
 }

@@ -1,8 +1,8 @@
 // A Llama layer: causal attention with rotary positions and a gated feed-forward, each behind a norm and added to the
 // residual stream. Parameter names are Hugging Face's.
-import { attention, attentionCached, cacheAppend, rope_, type CacheRows } from "../ops/attention.js";
+import { attention, attentionCached, rope_, ropeAppend, type CacheRows } from "../ops/attention.js";
 import { gatherRows } from "../ops/elementwise.js";
-import { JointWeights, linear, packWeight } from "../ops/linear.js";
+import { linear, packJointly, packWeight } from "../ops/linear.js";
 import { reshape } from "../ops/reshape.js";
 import { rmsNorm } from "../ops/rms-norm.js";
 import { swiglu } from "../ops/swiglu.js";
@@ -27,10 +27,8 @@ export interface TransformerSize {
 
 type Matrices = Record<"query" | "key" | "value" | "output" | "gate" | "up" | "down", Weight>;
 
-/** Packed; queries, keys and values in one product. */
-interface CachedWeights extends Record<"output" | "gate" | "up" | "down", Tensor> {
-  readonly inputs: JointWeights;
-}
+/** Packed; inputs: for queries, keys and values. */
+type CachedWeights = Record<"inputs" | "output" | "gate" | "up" | "down", Tensor>;
 
 export class TransformerLayer implements Module {
   private readonly inputNorm: Parameter;
@@ -92,7 +90,7 @@ export class TransformerLayer implements Module {
     const [keys, values] = [cache(), cache()];
     const { query, key, value: valueMatrix, ...others } = this.matrices;
     const weights: CachedWeights = {
-      inputs: new JointWeights([query, key, valueMatrix]),
+      inputs: packJointly([query, key, valueMatrix]),
       output: packWeight(others.output),
       gate: packWeight(others.gate),
       up: packWeight(others.up),
@@ -107,8 +105,7 @@ export class TransformerLayer implements Module {
       },
       move: (moves) => moveRows(moves, keys, values),
       dispose: () => {
-        const { inputs, output, gate, up, down } = weights;
-        for (const each of [keys, values, inputs, output, gate, up, down]) each.dispose();
+        for (const each of [keys, values, ...Object.values(weights)]) each.dispose();
       },
     };
   }
@@ -122,20 +119,16 @@ export class TransformerLayer implements Module {
     return scope(() => {
       const wanted = (of: Tensor): Tensor => (some ? gatherRows(of, some.index) : of);
       const q = splitHeads(wanted(mergeHeads(this.remember(x, all, keys, values, weights))), this.headWidth);
-      const rows = some?.rows ?? all;
-      const rotated = rope_(q, { theta: this.size.ropeTheta, positions: rows.position });
-      const mixed = mergeHeads(attentionCached(rotated, keys, values, rows));
+      const mixed = mergeHeads(attentionCached(q, keys, values, some?.rows ?? all));
       return this.feedForward(linear(mixed, weights.output, { residual: wanted(x) }), weights);
     });
   }
 
-  /** Writes keys and values of the rows to the cache; returns the queries (R, H, D), before rope. */
+  /** Writes keys and values of the rows to the cache; returns the queries (R, H, D). */
   private remember(x: Tensor, rows: CacheRows, keys: Tensor, values: Tensor, { inputs }: CachedWeights): Tensor {
     return scope(() => {
-      const parts = inputs.linear(rmsNorm(x, this.inputNorm, this.size.rmsNormEps));
-      const [q, k, v] = parts.map((part) => splitHeads(part, this.headWidth)) as [Tensor, Tensor, Tensor];
-      cacheAppend(rope_(k, { theta: this.size.ropeTheta, positions: rows.position }), v, rows, keys, values);
-      return q;
+      const qkv = linear(rmsNorm(x, this.inputNorm, this.size.rmsNormEps), inputs);
+      return ropeAppend(qkv, this.size.ropeTheta, rows, keys, values);
     });
   }
 

@@ -141,6 +141,34 @@ export function cacheAppend(k: Tensor, v: Tensor, rows: CacheRows, keyCache: Ten
   );
 }
 
+/**
+ * Of each row of qkv (R, (H + 2G)·D), its queries, keys and values side by side: queries and keys, rotated by the row's
+ * position, and values. Keys and values go to the caches as with `cacheAppend`; returns the queries (R, H, D).
+ */
+export function ropeAppend(qkv: Tensor, theta: number, rows: CacheRows, keyCache: Tensor, valueCache: Tensor): Tensor {
+  const [count = 0, columns = 0] = qkv.shape;
+  const [groups = 0, width = 0] = [keyCache.shape[1], keyCache.shape[3]];
+  checkFloat("rope_append", "qkv", qkv);
+  checkShape("rope_append", "qkv", qkv, ["R", "(H + 2G)·D"]);
+  checkShape("rope_append", "keyCache", keyCache, ["slots", "G", "capacity", "D"]);
+  checkSameShape("rope_append", "valueCache", valueCache, keyCache);
+  for (const cache of [keyCache, valueCache]) checkDType("rope_append", "keyCache, valueCache", cache, qkv.dtype);
+  checkNumber("rope_append", "keyCache", width, width % 2 === 0, "an even width per attention head");
+  const heads = columns / width - 2 * groups;
+  checkNumber("rope_append", "qkv", columns, Number.isInteger(heads) && heads > 0, "columns of H + 2G heads");
+  checkShape("rope_append", "sequence", rows.sequence, [count]);
+  checkShape("rope_append", "position", rows.position, [count]);
+  const place = rows.branch?.own ?? rows.position;
+  checkShape("rope_append", "branch.own", place, [count]);
+  checkDType("rope_append", "branch.own", place, "i32");
+  const q = empty([count, heads, width], { dtype: qkv.dtype, device: qkv.device });
+  native().ropeAppend(
+    ...[qkv.handle, rows.sequence.handle, rows.position.handle, place.handle],
+    ...[q.handle, keyCache.handle, valueCache.handle, theta],
+  );
+  return q;
+}
+
 /** Attention of each row of q (R, H, D) over its own sequence's cache, up to and including its position. */
 export function attentionCached(q: Tensor, keyCache: Tensor, valueCache: Tensor, rows: CacheRows): Tensor {
   const [count = 0, , width = 0] = q.shape;

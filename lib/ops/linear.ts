@@ -1,10 +1,11 @@
 // Matrix products with weights as PyTorch stores them: (out, in).
 import { ForetokenError } from "../errors.js";
 import { native } from "../native.js";
+import { scope } from "../scope.js";
 import { activeTape, begin, gradientBuffer, untaped, valueOf, type Tape, type Weight } from "../tape.js";
-import { empty, emptyPacked, tensor, type Tensor } from "../tensor.js";
+import { empty, emptyPacked, type Tensor } from "../tensor.js";
 import { checkDType, checkFloat, checkShape, dimension } from "./check.js";
-import { cast, copyInto, gatherRows } from "./elementwise.js";
+import { cast, copyInto } from "./elementwise.js";
 
 export interface LinearOptions {
   /** (N) */
@@ -106,76 +107,24 @@ export function packWeight(weight: Weight): Tensor {
   return packed;
 }
 
-/** Rows up to which `JointWeights` keeps where the parts of each row lie. */
-const keptRows = 64;
-
 /**
- * Weights (N₁, K), (N₂, K), … that multiply the same x, packed as one: of few rows each product waits for all threads, so
- * that fewer of them are faster. A part's bits are those of a product of its own. All N are multiples of the smallest. For
- * inference.
+ * Weights (N₁, K), (N₂, K), … that multiply the same x, packed as one (N₁ + N₂ + …, K): of few rows each product waits for all
+ * threads, so that fewer of them are faster. Columns of the result are those of a product of their own, bit for bit.
  */
-export class JointWeights {
-  private readonly packed: Tensor;
-  private readonly widths: readonly number[];
-  /** Columns that move together when a row is taken apart. */
-  private readonly unit: number;
-  /** Of each part: the units that it takes of the first `keptRows` rows. i32 */
-  private readonly places: readonly Tensor[];
-
-  constructor(weights: readonly Weight[]) {
-    const values = weights.map(valueOf);
-    const [first] = values;
-    if (!first) throw new RangeError("no weights");
-    const { dtype, device } = first;
-    const columns = dimension("linear", "weight", first, 1);
-    this.widths = values.map((weight) => dimension("linear", "weight", weight, 2));
-    this.unit = Math.min(...this.widths);
-    const whole = empty([this.width, columns], { dtype, device });
+export function packJointly(weights: readonly Weight[]): Tensor {
+  const values = weights.map(valueOf);
+  const [first] = values;
+  if (!first) throw new RangeError("no weights");
+  const { dtype, device } = first;
+  const columns = dimension("pack_weight", "weight", first, 1);
+  const rows = values.map((weight) => dimension("pack_weight", "weight", weight, 2));
+  return scope(() => {
+    const whole = empty([rows.reduce((sum, count) => sum + count, 0), columns], { dtype, device });
     let at = 0;
     for (const weight of values) {
-      const part = whole.view(weight.shape, at * columns);
-      copyInto(part, weight);
-      part.dispose();
-      at += weight.shape[0] ?? 0;
+      copyInto(whole.view(weight.shape, at), weight);
+      at += weight.size;
     }
-    this.packed = packWeight(whole);
-    whole.dispose();
-    this.places = this.widths.map((_, part) => this.placesOf(part, keptRows));
-  }
-
-  /** x·weightᵀ for each of the weights. x (R, K) → (R, N₁), (R, N₂), … */
-  linear(x: Tensor): Tensor[] {
-    const y = linear(x, this.packed);
-    const [rows = 0] = y.shape;
-    // Other ops may take memory at multiples of 64 bytes for granted.
-    const aligned = this.widths.every((width) => (width * (x.dtype === "bf16" ? 2 : 4)) % 64 === 0);
-    if (rows === 1 && aligned) return this.widths.map((width, part) => y.view([1, width], this.start(part)));
-    const units = y.view([y.size / this.unit, this.unit]);
-    return this.widths.map((width, part) => {
-      const kept = rows <= keptRows ? this.places[part] : undefined;
-      const places = kept ? kept.view([(rows * width) / this.unit]) : this.placesOf(part, rows);
-      return gatherRows(units, places).view([rows, width]);
-    });
-  }
-
-  dispose(): void {
-    for (const each of [this.packed, ...this.places]) each.dispose();
-  }
-
-  private get width(): number {
-    return this.widths.reduce((sum, width) => sum + width, 0);
-  }
-
-  private start(part: number): number {
-    return this.widths.slice(0, part).reduce((sum, width) => sum + width, 0);
-  }
-
-  private placesOf(part: number, rows: number): Tensor {
-    const [perRow, start] = [this.width / this.unit, this.start(part) / this.unit];
-    const count = (this.widths[part] ?? 0) / this.unit;
-    const places = Int32Array.from({ length: rows * count }, (_, i) => {
-      return Math.floor(i / count) * perRow + start + (i % count);
-    });
-    return tensor(places, { dtype: "i32", device: this.packed.device, tag: "parameter" });
-  }
+    return packWeight(whole);
+  });
 }

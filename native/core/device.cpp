@@ -163,25 +163,46 @@ void Device::run(const Recording& recording, Stream& stream) {
   parallel_->ahead = {};
 }
 
-Failure Device::replay(uint32_t id) {
-  if (gpu_) return gpu_->replay(id);
-  enqueue_now([this, recording = recordings_.at(id)](Stream& stream) { run(*recording, stream); });
+Failure Device::replay(uint32_t id, int64_t times) {
+  if (!gpu_) {
+    const auto& recording = recordings_.at(id);
+    for (int64_t i = 0; i < times; i++) enqueue_now([this, recording](Stream& stream) { run(*recording, stream); });
+    return {};
+  }
+  const auto combined = combined_.find(id);
+  const std::span<const uint32_t> parts =
+      combined == combined_.end() ? std::span(&id, 1) : std::span<const uint32_t>(combined->second);
+  for (int64_t i = 0; i < times; i++)
+    for (const uint32_t part : parts)
+      if (Failure failure = gpu_->replay(part)) return failure;
   return {};
 }
 
-Failure Device::replay_one(std::span<const uint32_t> ids, const int32_t* index) {
-  if (gpu_) return gpu_->replay(ids.back());
-  std::vector<std::shared_ptr<Recording>> recordings;
-  for (const uint32_t id : ids) recordings.push_back(recordings_.at(id));
-  enqueue_now([this, recordings = std::move(recordings), index](Stream& stream) {
-    const auto place = std::clamp(int64_t{*index}, int64_t{0}, static_cast<int64_t>(recordings.size()) - 1);
-    run(*recordings[place], stream);
-  });
-  return {};
+uint32_t Device::combine(std::span<const uint32_t> choices, const int32_t* index, std::span<const uint32_t> after) {
+  const uint32_t id = allocator_->begin_recording();
+  allocator_->end_recording();
+  const auto kept = [this](std::span<const uint32_t> ids) {
+    std::vector<std::shared_ptr<Recording>> recordings;
+    for (const uint32_t each : ids) recordings.push_back(recordings_.at(each));
+    return recordings;
+  };
+  auto runs = [this, choices = kept(choices), index, after = kept(after)](Stream& stream) {
+    const auto place = std::clamp(int64_t{*index}, int64_t{0}, static_cast<int64_t>(choices.size()) - 1);
+    run(*choices[place], stream);
+    for (const auto& recording : after) run(*recording, stream);
+  };
+  recordings_[id] = std::make_shared<Recording>();
+  recordings_[id]->push_back({std::make_unique<TaskOf<decltype(runs)>>(std::move(runs))});
+  if (gpu_) {
+    combined_[id] = {choices.back()};
+    combined_[id].insert(combined_[id].end(), after.begin(), after.end());
+  }
+  return id;
 }
 
 void Device::free_recording(uint32_t id) {
   if (gpu_) gpu_->free_recording(id);
+  combined_.erase(id);
   recordings_.erase(id);
   allocator_->release_recording(id);
 }

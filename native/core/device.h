@@ -74,10 +74,11 @@ class Device {
   uint32_t abandon_recording();
   bool has_recording(uint32_t id) const { return recordings_.contains(id); }
   // Not while recording.
-  Failure replay(uint32_t id);
-  // The one whose place among them the device finds in *index when it gets there; beyond the ends: the first, the last.
-  // A GPU, which has what it runs before it can know, runs the last.
-  Failure replay_one(std::span<const uint32_t> ids, const int32_t* index);
+  Failure replay(uint32_t id, int64_t times = 1);
+  // A recording of recordings: of those in `choices` the one whose place the device finds in *index when it gets there
+  // (beyond the ends: the first, the last), then those in `after`. A GPU, which has what it runs before it can know,
+  // runs the last. They must not be freed before it is replayed for the last time.
+  uint32_t combine(std::span<const uint32_t> choices, const int32_t* index, std::span<const uint32_t> after);
   void free_recording(uint32_t id);
 
  private:
@@ -105,7 +106,8 @@ class Device {
   std::shared_ptr<Recording> recording_;  // empty on a GPU, which keeps what it records
   uint32_t recording_id_ = 0;
   std::unordered_map<uint32_t, std::shared_ptr<Recording>> recordings_;
-  std::atomic<int64_t> staged_{0};  // bytes of writes that wait in the stream
+  std::unordered_map<uint32_t, std::vector<uint32_t>> combined_;  // on a GPU: what such a recording runs
+  std::atomic<int64_t> staged_{0};                                // bytes of writes that wait in the stream
 };
 
 }  // namespace foretoken

@@ -171,6 +171,7 @@ void fill_attention(Kernels& table) {
   table.attention_backward = {attention_backward, attention_backward_workspace};
   table.attention_cached = {attention_cached, attention_cached_workspace};
   table.rope = {rope, rope_workspace};
+  table.rope_append = {rope_append, rope_append_workspace};
 }
 
 }  // namespace FORETOKEN_LEVEL_NAMESPACE

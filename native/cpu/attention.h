@@ -173,5 +173,9 @@ void attention_cached(const Call&, In q, In key_cache, In value_cache, In sequen
                       In branch, Out out, double scale);
 size_t rope_workspace(const Machine&, InOut x, In positions, int64_t period, double theta, bool inverse);
 void rope(const Call&, InOut x, In positions, int64_t period, double theta, bool inverse);
+size_t rope_append_workspace(const Machine&, In qkv, In sequence, In position, In place, Out q, InOut key_cache,
+                             InOut value_cache, double theta);
+void rope_append(const Call&, In qkv, In sequence, In position, In place, Out q, InOut key_cache, InOut value_cache,
+                 double theta);
 
 }  // namespace FORETOKEN_LEVEL_NAMESPACE

@@ -52,6 +52,13 @@ __device__ Turn turn_of(double angle) {
 
 // ---- rope ----------------------------------------------------------------------------------------------------------
 
+template <class T>
+__device__ void rotate(const T* low, T* out, int64_t half, float sine, float cosine) {
+  const float a = value_of(low[0]), b = value_of(low[half]);
+  store_value(out, a * cosine - b * sine);
+  store_value(out + half, b * cosine + a * sine);
+}
+
 // One thread a row, pair and group of heads.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
@@ -65,10 +72,7 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t first = blockIdx.y * kHeads, end = first + kHeads < n.H ? first + kHeads : n.H;
   for (int64_t h = first; h < end; h++) {
     T* low = x + (r * n.H + h) * n.D + frequencies.first + pair;
-    T* high = low + n.D / 2;
-    const float a = value_of(*low), b = value_of(*high);
-    store_value(low, a * cosine - b * sine);
-    store_value(high, b * cosine + a * sine);
+    rotate(low, low, n.D / 2, sine, cosine);
   }
 }
 
@@ -93,8 +97,61 @@ void rope(const Call& call, InOut x, In positions, int64_t period, double theta,
   }
 }
 
+// ---- rope_append ---------------------------------------------------------------------------------------------------
+
+struct AppendShape {
+  int64_t R, H, G, D, slots, capacity;
+};
+
+// One thread a row, pair and group of heads, of which a row has H + 2G.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    rope_append_kernel(const T* qkv /*(R,(H+2G)·D)*/, const int32_t* sequence /*(R)*/, const int32_t* position /*(R)*/,
+                       const int32_t* place /*(R)*/, const __grid_constant__ Frequencies frequencies, AppendShape n,
+                       T* q /*(R,H,D)*/, T* key_cache, T* value_cache /*(slots,G,capacity,D)*/) {
+  const int64_t r = thread_index() / frequencies.count, pair = thread_index() % frequencies.count;
+  if (r >= n.R) return;
+  const Turn turn = turn_of(static_cast<double>(position[r]) * frequencies.of_pair[pair]);
+  const int64_t slot = sequence[r], to = place[r], half = n.D / 2, at = frequencies.first + pair;
+  const bool stored = slot >= 0 && slot < n.slots && to >= 0 && to < n.capacity;
+  const int64_t heads = n.H + 2 * n.G, first = blockIdx.y * kHeads;
+  const int64_t end = first + kHeads < heads ? first + kHeads : heads;
+  for (int64_t h = first; h < end; h++) {
+    const T* in = qkv + (r * heads + h) * n.D + at;
+    if (h < n.H) {
+      rotate(in, q + (r * n.H + h) * n.D + at, half, turn.sine, turn.cosine);
+    } else if (stored) {
+      const int64_t out = ((slot * n.G + (h - n.H) % n.G) * n.capacity + to) * n.D + at;
+      if (h < n.H + n.G) {
+        rotate(in, key_cache + out, half, turn.sine, turn.cosine);
+      } else {
+        value_cache[out] = in[0];
+        value_cache[out + half] = in[half];
+      }
+    }
+  }
+}
+
+void rope_append(const Call& call, In qkv, In sequence, In position, In place, Out q, InOut key_cache,
+                 InOut value_cache, double theta) {
+  const AppendShape n{q.shape[0],        q.shape[1],         key_cache.shape[1],
+                      last_dimension(q), key_cache.shape[0], key_cache.shape[2]};
+  for (int64_t first = 0; first < n.D / 2; first += kPairs) {
+    const Frequencies frequencies = frequencies_from(first, n.D, theta);
+    dispatch({q.dtype}, [&]<class T>(Element<T>) {
+      launch(call, ceil_div(n.R * frequencies.count, kThreads), ceil_div(n.H + 2 * n.G, kHeads), kThreads,
+             rope_append_kernel<T>, elements<T>(qkv), elements<int32_t>(sequence), elements<int32_t>(position),
+             elements<int32_t>(place), frequencies, n, elements<T>(q), elements<T>(key_cache),
+             elements<T>(value_cache));
+    });
+  }
+}
+
 }  // namespace
 
-void fill_rope(Kernels& table) { table.rope = {rope}; }
+void fill_rope(Kernels& table) {
+  table.rope = {rope};
+  table.rope_append = {rope_append};
+}
 
 }  // namespace foretoken::cuda

@@ -5,6 +5,7 @@ import {
   judgeByRejection,
   judgeByTypicality,
   judgeExactly,
+  type Judged,
   type Place,
 } from "../../lib/decode/acceptance.js";
 import { DraftShape } from "../../lib/decode/tree.js";
@@ -59,6 +60,14 @@ describe("distribution", () => {
   });
 });
 
+/** In the middle of what was read and drawn for others too. */
+function exactly(shape: DraftShape, draft: readonly number[], drawn: readonly number[]): Judged {
+  const read = Int32Array.of(8, 8, 8, ...draft, 8);
+  const logProbabilities = Float32Array.of(1, ...drawn.map((token) => -token), 1);
+  const verdict = { read, drawn: Int32Array.of(8, ...drawn, 8), logProbabilities, logits: undefined };
+  return judgeExactly(shape, verdict, { length: draft.length, row: 2, draw: 1 });
+}
+
 describe("judgeExactly", () => {
   it.each([
     [[1, 2, 3], [1, 2, 3, 4], 3, [1, 2, 3, 4]],
@@ -66,12 +75,7 @@ describe("judgeExactly", () => {
     [[9, 2, 3], [1, 2, 3, 4], 0, [1]],
     [[], [1], 0, [1]],
   ])("%o against %o", (draft, drawn, accepted, tokens) => {
-    const judged = judgeExactly(
-      DraftShape.chain(3),
-      draft,
-      drawn,
-      drawn.map((token) => -token),
-    );
+    const judged = exactly(DraftShape.chain(3), draft, drawn);
     expect(judged.path).toEqual([0, 1, 2].slice(0, accepted));
     expect(judged.tried).toBe(Math.min(accepted + 1, draft.length));
     expect(judged.tokens.map(({ token }) => token)).toEqual(tokens);
@@ -89,14 +93,13 @@ describe("judgeExactly, in a tree", () => {
     ["nothing where no branch is right", [6, 6, 6, 6, 6, 6, 6], [], 1, [6]],
     ["a node in which nothing is right", [7, 5, 5, 5, 5, 5, 5], [2], 2, [7, 5]],
   ])("keeps %s", (_name, drawn, path, tried, tokens) => {
-    const judged = judgeExactly(shape, draft, drawn, drawn);
+    const judged = exactly(shape, draft, drawn);
     expect({ path: judged.path, tried: judged.tried }).toEqual({ path, tried });
     expect(judged.tokens.map(({ token }) => token)).toEqual(tokens);
   });
 
   it("looks at the first nodes alone where no more were proposed", () => {
-    expect(judgeExactly(shape, draft.slice(0, 3), [7, 0, 0, 8], [0, 0, 0, 0]).path).toEqual([2]);
-    expect(judgeExactly(shape, draft.slice(0, 3), [7, 0, 0, 8], [0, 0, 0, 0]).tried).toBe(1);
+    expect(exactly(shape, draft.slice(0, 3), [7, 0, 0, 8])).toMatchObject({ path: [2], tried: 1 });
   });
 });
 

@@ -112,21 +112,16 @@ class MadeUp {
 /** Takes `count` steps and follows them: where each text stands after them. */
 async function follow(madeUp: MadeUp, layout: SteadyLayout, positions: number[], count: number): Promise<void> {
   const { steady, texts } = madeUp;
-  for (let i = 0; i < count; i++) steady.step(layout);
-  for (const { read, drawn, logProbabilities } of await steady.results(layout, count)) {
+  steady.step(layout, count);
+  for (const verdict of await steady.results(layout, count)) {
     let row = 0;
     let most = 0;
     for (const { slot, rows } of layout.texts) {
       const text = texts[slot] ?? [];
       const at = positions[slot] ?? 0;
-      expect(read[row]).toBe(text[at]);
+      expect(verdict.read[row]).toBe(text[at]);
       const shape = DraftShape.chain(rows - 1);
-      const { path, tokens } = judgeExactly(
-        shape,
-        read.subarray(row + 1, row + rows),
-        drawn.subarray(row, row + rows),
-        logProbabilities.subarray(row, row + rows),
-      );
+      const { path, tokens } = judgeExactly(shape, verdict, { length: rows - 1, row, draw: row });
       expect(tokens.map(({ token }) => token)).toEqual(text.slice(at + 1, at + 2 + path.length));
       for (const { logProbability } of tokens) expect(logProbability).toBeLessThan(0);
       if (rows === longest) counts.set(path.length, (counts.get(path.length) ?? new Set()).add(at));

@@ -278,8 +278,7 @@ TEST_CASE("device: what is recorded runs at each replay and only then") {
   const uint32_t recording = device.end_recording();
   device.stream()->wait();
   CHECK(runs == 0);
-  device.replay(recording);
-  device.replay(recording);
+  device.replay(recording, 2);
   device.free_recording(recording);  // the queued replays still hold it
   device.stream()->wait();
   CHECK(runs == 110);
@@ -296,13 +295,16 @@ TEST_CASE("device: one of several recordings, named by what the stream finds whe
     device.enqueue([&sum, amount](Stream&) { sum += amount; });
     recordings.push_back(device.end_recording());
   }
-  for (int32_t wanted : {2, 0, -1, 3}) {
+  const uint32_t last = recordings.back();
+  const uint32_t combined = device.combine(std::span(recordings).first(2), &index, {&last, 1});
+  for (int32_t wanted : {1, 0, -1, 3}) {
     device.enqueue([&index, wanted](Stream&) { index = wanted; });
-    device.replay_one(recordings, &index);
+    device.replay(combined, 2);
   }
+  recordings.push_back(combined);
   for (const uint32_t recording : recordings) device.free_recording(recording);  // the queued replays still hold them
   device.stream()->wait();
-  CHECK(sum == 100 + 1 + 1 + 100);
+  CHECK(sum == 2 * (10 + 1 + 1 + 10 + 4 * 100));
 }
 
 TEST_CASE("device: the dry one drops ops and has as many threads as the real one") {

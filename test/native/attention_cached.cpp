@@ -231,6 +231,54 @@ TEST_CASE_TEMPLATE("cache_append: writes each row to its place and nothing else"
     for_each_level([&](const Backend& backend) { check(*backend.kernels); });
 }
 
+TEST_CASE_TEMPLATE("rope_append: what rope and cache_append do with the parts of a row, bit for bit", S, float, bf16,
+                   double) {
+  struct Sizes {
+    int64_t R, H, G, D;
+  };
+  constexpr int64_t kSlots = 3, kCapacity = 40;
+  for (const auto [R, H, G, D] : {Sizes{1, 4, 4, 64}, Sizes{8, 4, 2, 64}, Sizes{37, 6, 2, 10}, Sizes{5, 1, 1, 2},
+                                  Sizes{18, 8, 1, 128}, Sizes{3, 3, 3, 80}}) {
+    INFO("R " << R << " H " << H << " G " << G << " D " << D);
+    Buffer<int32_t> sequence(R), position(R), place(R);
+    for (int64_t r = 0; r < R; r++) {
+      sequence[r] = static_cast<int32_t>(r * 7 % 5 - 1);  // −1, 3: no slots
+      position[r] = static_cast<int32_t>((r * 7919 + 13) % 3000);
+      place[r] = static_cast<int32_t>(r == 2 ? kCapacity : r);  // one behind the end
+    }
+    const int64_t columns = (H + 2 * G) * D;
+    const Buffer<S> qkv = Buffer<S>::of(random_normal(R * columns, 1, 5));
+    Buffer<S> parts[3] = {Buffer<S>(R * H * D), Buffer<S>(R * G * D), Buffer<S>(R * G * D)};
+    const int64_t starts[3] = {0, H * D, (H + G) * D}, widths[3] = {H * D, G * D, G * D};
+    for (int part = 0; part < 3; part++)
+      for (int64_t r = 0; r < R; r++)
+        std::memcpy(&parts[part][r * widths[part]], &qkv[r * columns + starts[part]], widths[part] * sizeof(S));
+    auto check = [&](const Kernels& kernels, const Parallel& parallel) {
+      Buffer<S> q = parts[0], k = parts[1], v = parts[2];
+      Buffer<S> expected_keys(kSlots * G * kCapacity * D), expected_values = expected_keys;
+      Buffer<S> keys = expected_keys, values = expected_keys, out(R * H * D), given = qkv;
+      const auto cache = [&](Buffer<S>& buffer) { return view_of(buffer, {kSlots, G, kCapacity, D}); };
+      run_on(parallel, kernels.rope, view_of(q, {R, H, D}), view_of(position, {R}), R, 10000.0, false);
+      run_on(parallel, kernels.rope, view_of(k, {R, G, D}), view_of(position, {R}), R, 10000.0, false);
+      run_on(parallel, kernels.cache_append, view_of(k, {R, G, D}), view_of(v, {R, G, D}), view_of(sequence, {R}),
+             view_of(place, {R}), cache(expected_keys), cache(expected_values));
+      run_on(parallel, kernels.rope_append, view_of(given, {R, columns}), view_of(sequence, {R}),
+             view_of(position, {R}), view_of(place, {R}), view_of(out, {R, H, D}), cache(keys), cache(values), 10000.0);
+      CHECK(out.same_bits(q));
+      CHECK(keys.same_bits(expected_keys));
+      CHECK(values.same_bits(expected_values));
+      for (const Buffer<S>* buffer : {&out, &keys, &values}) CHECK(buffer->guards_intact());
+    };
+    if constexpr (std::is_same_v<S, double>)
+      check(oracle(), {});
+    else
+      for_each_level([&](const Backend& backend) {
+        check(*backend.kernels, {});
+        check(*backend.kernels, ShuffledParallel(4));
+      });
+  }
+}
+
 // ---- branches ------------------------------------------------------------------------------------------------------
 
 namespace {

@@ -7,6 +7,7 @@ import {
   attentionCached,
   cacheAppend,
   rope_,
+  ropeAppend,
   type CacheBranch,
   type CacheRows,
 } from "../../lib/ops/attention.js";
@@ -205,6 +206,24 @@ const cases: [string, () => unknown, ErrorCode, RegExp][] = [
     () => cacheAppend(of([2, 2, 8]), of([2, 2, 8]), branched({ own: of([3], "i32") }), cache(), cache()),
     "SHAPE_MISMATCH",
     /\[cache_append\] branch\.own/,
+  ],
+  [
+    "rope_append, columns",
+    () => ropeAppend(of([2, 44]), 10000, branched({ own: of([2], "i32") }), cache(), cache()),
+    "BAD_ARGUMENT",
+    /\[rope_append\] qkv: .* H \+ 2G heads, got 44/,
+  ],
+  [
+    "rope_append, dtype of the caches",
+    () => ropeAppend(of([2, 48], "bf16"), 10000, branched({ own: of([2], "i32") }), cache(), cache()),
+    "DTYPE_MISMATCH",
+    /\[rope_append\] keyCache/,
+  ],
+  [
+    "rope_append, places",
+    () => ropeAppend(of([2, 48]), 10000, branched({ own: of([3], "i32") }), cache(), cache()),
+    "SHAPE_MISMATCH",
+    /\[rope_append\] branch\.own/,
   ],
   [
     "cross_entropy, targets",

@@ -192,8 +192,8 @@ describe("record", () => {
   });
 });
 
-describe("replayOneOf", () => {
-  it("replays the one that the device names when it gets there; a GPU the last", async () => {
+describe("Recording.combine", () => {
+  it("replays the one that the device names when it gets there, a GPU the last, then the others", async () => {
     using total = zeros([1]);
     using index = zeros([2], { dtype: "i32" });
     using one = zeros([1], { dtype: "i32" });
@@ -201,14 +201,19 @@ describe("replayOneOf", () => {
       using x = tensor([amount]);
       return device.record(() => native().accumulate(x.handle, 1, total.handle));
     });
+    using doubling = device.record(() => native().scale(total.handle, 2, total.handle));
+    using combined = Recording.combine(adding, index, [doubling]);
+    let expected = 0;
     // Which one is not known when it is enqueued: an op before it writes the index.
     for (const wanted of [2, 0, 1, -7, 9]) {
       one.write([wanted]);
       native().cast(one.handle, index.view([1]).handle);
-      Recording.replayOneOf(adding, index);
+      const times = wanted === 1 ? 3 : 1;
+      combined.replay(times);
+      const amount = [1, 10, 100][device.kind === "cuda" ? 2 : Math.min(Math.max(wanted, 0), 2)] ?? NaN;
+      for (let i = 0; i < times; i++) expected = 2 * (expected + amount);
     }
-    const onGpu = device.kind === "cuda";
-    expect(await total.data()).toEqual(Float32Array.of(onGpu ? 500 : 100 + 1 + 10 + 1 + 100));
+    expect(await total.data()).toEqual(Float32Array.of(expected));
     for (const recording of adding) recording.dispose();
   });
 
@@ -216,17 +221,29 @@ describe("replayOneOf", () => {
     using total = zeros([1]);
     using index = zeros([1], { dtype: "i32" });
     using numbers = zeros([1]);
-    const [first, second] = [1, 2].map(() => device.record(() => native().scale(total.handle, 1, total.handle)));
-    const both = [first, second] as [Recording, Recording];
-    expect(() => Recording.replayOneOf([], index)).toThrow(code("BAD_ARGUMENT"));
-    expect(() => Recording.replayOneOf(both, numbers)).toThrow(code("DTYPE_MISMATCH"));
+    const doubled = (): Recording => device.record(() => native().scale(total.handle, 2, total.handle));
+    const [first, second, after] = [doubled(), doubled(), doubled()];
+    const both = [first, second];
+    expect(() => Recording.combine([], index)).toThrow(code("BAD_ARGUMENT"));
+    expect(() => Recording.combine(both, numbers)).toThrow(code("DTYPE_MISMATCH"));
     using elsewhere = openDevice("dry");
     using other = zeros([1], { dtype: "i32", device: elsewhere });
-    expect(() => Recording.replayOneOf(both, other)).toThrow(code("WRONG_DEVICE"));
-    expect(() => device.record(() => Recording.replayOneOf(both, index))).toThrow(code("BAD_ARGUMENT"));
-    second?.dispose();
-    expect(() => Recording.replayOneOf(both, index)).toThrow(code("DISPOSED"));
-    first?.dispose();
-    await device.sync();
+    expect(() => Recording.combine(both, other)).toThrow(code("WRONG_DEVICE"));
+    expect(() => device.record(() => Recording.combine(both, index))).toThrow(code("BAD_ARGUMENT"));
+    const combined = Recording.combine(both, index, [after]);
+    expect(() => device.record(() => combined.replay())).toThrow(code("BAD_ARGUMENT"));
+    native().fill(total.handle, 1);
+    after.dispose();
+    expect(() => combined.replay()).toThrow(code("DISPOSED"));
+    expect(() => Recording.combine(both, index, [after])).toThrow(code("DISPOSED"));
+    combined.dispose();
+    expect(() => combined.replay()).toThrow(code("DISPOSED"));
+    using short = zeros([1], { dtype: "i32" });
+    const orphaned = Recording.combine([first], short);
+    short.dispose();
+    expect(() => orphaned.replay()).toThrow(code("DISPOSED"));
+    expect(await total.item()).toBe(1);
+    for (const each of [first, second, orphaned]) each.dispose();
+    expect(device.memory().byTag.recording.live).toBe(0);
   });
 });

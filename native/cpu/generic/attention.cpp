@@ -12,15 +12,15 @@ namespace {
 
 // The angle is formed in double: position·frequency reaches thousands of turns.
 template <class T>
-void rotate_halves(T* x, int64_t D, double position, double theta, double direction) {
+void rotate_halves(const T* x, T* out, int64_t D, double position, double theta, double direction) {
   using A = Arithmetic<T>;
   int64_t half = D / 2;
   for (int64_t i = 0; i < half; i++) {
     double angle = position * std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(D));
     A cosine = static_cast<A>(std::cos(angle)), sine = static_cast<A>(direction * std::sin(angle));
     A low = value_of(x[i]), high = value_of(x[i + half]);
-    store_scalar(x + i, low * cosine - high * sine);
-    store_scalar(x + i + half, high * cosine + low * sine);
+    store_scalar(out + i, low * cosine - high * sine);
+    store_scalar(out + i + half, high * cosine + low * sine);
   }
 }
 
@@ -30,8 +30,10 @@ void rope(const Call& call, InOut x, In positions, int64_t period, double theta,
     const int32_t* given_positions = elements<int32_t>(positions);
     parallel_for(call, R, [=](int64_t r, int) {
       double position = static_cast<double>(given_positions ? given_positions[r] : r % period);
-      for (int64_t h = 0; h < H; h++)
-        rotate_halves(elements<T>(x) + (r * H + h) * D, D, position, theta, inverse ? -1.0 : 1.0);
+      for (int64_t h = 0; h < H; h++) {
+        T* head = elements<T>(x) + (r * H + h) * D;
+        rotate_halves(head, head, D, position, theta, inverse ? -1.0 : 1.0);
+      }
     });
   });
 }
@@ -211,6 +213,27 @@ void cache_append(const Call& call, In k, In v, In sequence, In position, InOut 
   });
 }
 
+void rope_append(const Call& call, In qkv, In sequence, In position, In place, Out q, InOut key_cache,
+                 InOut value_cache, double theta) {
+  dispatch(q.dtype, [&]<class T>(Element<T>) {
+    CacheShape n(key_cache);
+    int64_t H = q.shape[1], heads = H + 2 * n.G;
+    parallel_for(call, q.shape[0], [=](int64_t r, int) {
+      const T* row = elements<T>(qkv) + r * heads * n.D;
+      double at = static_cast<double>(elements<int32_t>(position)[r]);
+      for (int64_t h = 0; h < H; h++)
+        rotate_halves(row + h * n.D, elements<T>(q) + (r * H + h) * n.D, n.D, at, theta, 1.0);
+      int64_t slot = elements<int32_t>(sequence)[r], to = elements<int32_t>(place)[r];
+      if (!n.holds(slot, to)) return;
+      for (int64_t g = 0; g < n.G; g++) {
+        int64_t offset = n.offset(slot, g) + to * n.D;
+        rotate_halves(row + (H + g) * n.D, elements<T>(key_cache) + offset, n.D, at, theta, 1.0);
+        std::memcpy(elements<T>(value_cache) + offset, row + (H + n.G + g) * n.D, n.D * sizeof(T));
+      }
+    });
+  });
+}
+
 // Where the key of a row's position s lies in its slot. branch (A): the places of the positions up to `last`, or
 // nullptr.
 int64_t place_of(const int32_t* branch, int64_t A, int64_t s, int64_t last, int64_t capacity) {
@@ -256,6 +279,7 @@ void fill_attention(Kernels& table) {
   table.attention = {attention, attention_workspace};
   table.attention_backward = {attention_backward, attention_backward_workspace};
   table.cache_append = {cache_append};
+  table.rope_append = {rope_append};
   table.attention_cached = {attention_cached, attention_cached_workspace};
 }
 
