@@ -67,10 +67,15 @@ export function tokenizerFromJson(json: unknown, path = "tokenizer.json"): Token
 function createByteStream(): TextStream {
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   const byte = new Uint8Array(1);
+  let complete = true; // no character has begun
   return {
     push(token) {
-      byte[0] = checkedByte(token);
-      return decoder.decode(byte, { stream: true });
+      const value = checkedByte(token);
+      if (complete && value < 0x80) return String.fromCharCode(value); // much quicker than the decoder
+      byte[0] = value;
+      const text = decoder.decode(byte, { stream: true });
+      complete = text !== "" && value < 0x80;
+      return text;
     },
     flush: () => decoder.decode(),
   };

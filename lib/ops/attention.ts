@@ -163,8 +163,14 @@ export function ropeAppend(qkv: Tensor, theta: number, rows: CacheRows, keyCache
   checkDType("rope_append", "branch.own", place, "i32");
   const q = empty([count, heads, width], { dtype: qkv.dtype, device: qkv.device });
   native().ropeAppend(
-    ...[qkv.handle, rows.sequence.handle, rows.position.handle, place.handle],
-    ...[q.handle, keyCache.handle, valueCache.handle, theta],
+    qkv.handle,
+    rows.sequence.handle,
+    rows.position.handle,
+    place.handle,
+    q.handle,
+    keyCache.handle,
+    valueCache.handle,
+    theta,
   );
   return q;
 }
