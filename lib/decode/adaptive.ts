@@ -20,8 +20,6 @@ const prior = { share: 0.7, perRank: 0.25, weight: 4 };
 /** Share of the time that may be lost by trying longer drafts than pay. */
 const tryingShare = 0.01;
 
-/** A longer draft has to gain as much: it costs the host time, too, and what is thought of it is less certain. */
-const worthLonger = 1.015;
 /** A change that gains less than this is none: steps of other sizes have to be recorded first. */
 const leastGain = 1.03;
 /** Steps within which a change has to pay for what it takes to begin with, there or on the way back: then texts have changed. */
@@ -231,7 +229,7 @@ export function chooseLengths(sequences: readonly Drafting[], shape: DraftShape,
     const k = 1 + shape.depthOf(longest);
     const once = costs.reading(unreadBy(sequences, lengths, k));
     const step = { lengths: [...lengths], tokens, ms: costs.drafted(rows, k, tokens / sequences.length), once };
-    if (worthLonger * msPerToken(step, sequences) < msPerToken(best, sequences)) best = step;
+    if (msPerToken(step, sequences) < msPerToken(best, sequences)) best = step;
   }
   if (sequences.every(({ acceptance }) => acceptance.paid !== undefined)) {
     const before = expected(sequences, likely, shape, costs);
