@@ -541,7 +541,7 @@ class Pace {
   }
 }
 
-const msAtOnce = 2;
+const msAtOnce = 4;
 
 /** Steps that a choice may stand for. */
 const mostPatience = 16;
