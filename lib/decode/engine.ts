@@ -476,11 +476,7 @@ export class DecodeEngine {
       const tries = going.some((sequence, i) => (lengths[i] ?? 0) > (this.active.get(sequence)?.paid ?? Infinity));
       const lasting = same && sameElements(last.lengths, lengths);
       const { forwards } = this.pace;
-      const steps = tries
-        ? 1
-        : lasting
-          ? Math.min(2 * last.steps, inTurn * forwards, mostPatience)
-          : Math.min(forwards, leastPatience);
+      const steps = tries ? 1 : lasting ? Math.min(2 * last.steps, inTurn * forwards, mostPatience) : forwards;
       this.choice = { going, lengths, tries, steps, left: steps };
     }
     return lengths;
@@ -545,10 +541,10 @@ class Pace {
   }
 }
 
-const msAtOnce = 4;
+const msAtOnce = 2;
 
-/** Steps that a choice stands for. */
-const [leastPatience, mostPatience] = [4, 16];
+/** Steps that a choice may stand for. */
+const mostPatience = 16;
 
 const sameElements = <T>(some: readonly T[], others: readonly T[]): boolean =>
   some.length === others.length && some.every((each, i) => each === others[i]);
