@@ -18,7 +18,7 @@ describe.each(["f32", "bf16"] as const)("%s", (dtype) => {
     const joint = packJointly(weights);
     const packed = weights.map((weight) => packWeight(weight));
     const whole = widths.reduce((sum, width) => sum + width, 0);
-    for (const rows of [1, 2, 7, 65]) {
+    for (const rows of [1, 2, 7, 64, 65]) {
       const x = random([rows, 48], 10 + rows);
       const together = linear(x, joint);
       expect(together.shape).toEqual([rows, whole]);
